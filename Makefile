@@ -1,0 +1,39 @@
+# Every target sets up what it needs: Python 3.10 or newer, make and a package index are enough.
+# Another Python: make test PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint book bench clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+# The stamp is written last, so an interrupted install is taken up again.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("obce needs Python 3.10 or newer: make PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo 'Installing into .venv. The first time takes minutes: torch is large.'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
+
+demo: $(READY)  ## compress the embedded BERT on a built-in task, in minutes, offline
+	$(BIN)/obce demo
+
+test: lint  ## lint, unit tests, and the book's notebooks run again and compared
+	$(BIN)/python -m pytest tests book --nbval --nbval-current-env
+
+lint: $(READY)  ## style and common mistakes
+	$(BIN)/ruff check .
+
+book: $(READY)  ## build the book into _build/html; any warning is an error
+	$(BIN)/jupyter-book build --all -W -n --keep-going .
+	$(BIN)/python tests/check_book.py
+
+bench: $(READY)  ## timed comparisons
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:  ## remove the environment, the built book and caches
+	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

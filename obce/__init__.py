@@ -1,0 +1,57 @@
+"""Compress and explain BERT by the persistent homology of its neurons (OBCE, arXiv 2312.10702).
+
+The way of the data: texts -> activations -> clouds -> H0 deaths -> scores -> plan -> compressed
+model -> metrics.
+"""
+
+import transformers as _transformers
+
+from obce import (
+    activations,
+    evaluation,
+    glue,
+    homology,
+    modeling,
+    pruning,
+    scores,
+    surgery,
+    training,
+    units,
+)
+from obce.activations import Activations, collect
+from obce.evaluation import evaluate
+from obce.pruning import Plan, plan
+from obce.scores import Scores, score
+from obce.surgery import compress
+from obce.training import finetune
+from obce.units import count_parameters
+
+__version__ = "0.1.0"
+
+# After ``import obce``, the Auto classes load compressed models.
+_transformers.AutoConfig.register("obce_bert", modeling.ObceBertConfig, exist_ok=True)
+for _name, _class in modeling.AUTO_CLASSES.items():
+    getattr(_transformers, _name).register(modeling.ObceBertConfig, _class, exist_ok=True)
+
+__all__ = [
+    "Activations",
+    "Plan",
+    "Scores",
+    "activations",
+    "collect",
+    "compress",
+    "count_parameters",
+    "evaluate",
+    "evaluation",
+    "finetune",
+    "glue",
+    "homology",
+    "modeling",
+    "plan",
+    "pruning",
+    "score",
+    "scores",
+    "surgery",
+    "training",
+    "units",
+]

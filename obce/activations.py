@@ -1,0 +1,352 @@
+"""Watching units: hooks on a BERT, and what every unit puts out over a corpus.
+
+``collect`` runs the model over texts and writes the outputs of all units to a temporary file
+per (layer, kind); memory is bounded by an argument, not by the corpus. ``Activations.cloud``
+reads them back as point clouds.
+
+Which tokens count: texts are cut to ``max_length`` tokens (never more than the model's
+positions). Texts of equal length are run together, so no padding token is ever fed to the
+model. [CLS] and [SEP] are real tokens and count, unless ``special_tokens=False``; the ``cls``
+cloud always exists.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from obce.units import KINDS, PATHS, Key, dense_bert, shape_of
+
+CLOUDS = ("mean", "texts", "tokens", "cls")
+Text = str | tuple[str, str]
+
+
+@contextmanager
+def hooked(bert, keys: Iterable[Key], receive) -> Iterator[None]:
+    """Call ``receive(key, output)`` whenever the module of a (layer, kind) has put out.
+
+    The hooks come off when the block ends, however it ends.
+    """
+    handles = []
+    try:
+        for layer, kind in keys:
+            module = bert.encoder.layer[layer].get_submodule(PATHS[kind])
+
+            def hook(module, inputs, output, key=(layer, kind)):
+                receive(key, output)
+
+            handles.append(module.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def evaluating(model) -> Iterator[None]:
+    """Put every module in evaluation mode; afterwards each is as it was before."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def length_limit(bert, max_length: int | None, default: int = 64) -> int:
+    """Tokens to which texts are cut: ``max_length``, or ``default`` if the model has as many.
+
+    Raises:
+        ValueError: ``max_length`` is more than the model has positions for.
+    """
+    positions = bert.config.max_position_embeddings
+    if max_length is None:
+        return min(default, positions)
+    if not 2 < max_length <= positions:
+        raise ValueError(f"max_length={max_length}: this model takes 3 to {positions} tokens")
+    return max_length
+
+
+def encode(tokenizer, texts: Sequence[Text], max_length: int) -> list[dict[str, list[int]]]:
+    """Tokenize texts or pairs of texts, cut to ``max_length``, without padding.
+
+    Returns:
+        one dict per text, with ``input_ids``, ``token_type_ids`` and ``special_tokens_mask``.
+
+    Raises:
+        ValueError: no texts at all, or one that is neither a string nor a pair of strings.
+    """
+    if isinstance(texts, str):
+        raise ValueError("texts must be a list of texts, not one string")
+    texts = list(texts)
+    if not texts:
+        raise ValueError("the corpus is empty: at least two texts are needed")
+    for i, text in enumerate(texts):
+        parts = text if isinstance(text, (tuple, list)) else (text,)
+        if not (len(parts) in (1, 2) and all(isinstance(part, str) for part in parts)):
+            raise ValueError(f"text {i} is neither a string nor a pair of strings: {text!r:.60}")
+    firsts = [t if isinstance(t, str) else t[0] for t in texts]
+    pairs = [t if isinstance(t, str) else t[1] for t in texts]
+    encoded = tokenizer(
+        firsts,
+        pairs if any(not isinstance(t, str) for t in texts) else None,
+        truncation=True,
+        max_length=max_length,
+        return_token_type_ids=True,
+        return_special_tokens_mask=True,
+        return_attention_mask=False,
+    )
+    names = ("input_ids", "token_type_ids", "special_tokens_mask")
+    columns = [encoded[name] for name in names]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def batches(encodings: list[dict], batch_size: int) -> list[list[int]]:
+    """Indexes of texts that run together: equally long, at most ``batch_size`` of them."""
+    by_length: dict[int, list[int]] = {}
+    for i, encoding in enumerate(encodings):
+        by_length.setdefault(len(encoding["input_ids"]), []).append(i)
+    return [
+        group[i : i + batch_size]
+        for _, group in sorted(by_length.items(), reverse=True)  # the largest first: fail early
+        for i in range(0, len(group), batch_size)
+    ]
+
+
+def model_inputs(encodings: list[dict], batch: list[int], device) -> dict[str, torch.Tensor]:
+    """The tensors of one batch of equally long texts."""
+    return {
+        name: torch.tensor([encodings[i][name] for i in batch], device=device)
+        for name in ("input_ids", "token_type_ids")
+    }
+
+
+class Activations:
+    """What the units of a BERT put out over a corpus; made by :func:`collect`.
+
+    Attributes:
+        shape: the model's ``Shape``.
+        keys: the (layer, kind) pairs that were watched.
+        encodings: the tokenized texts.
+        clouds: the readings that can be asked for.
+        counted: ``(texts,)`` number of counted tokens of each text.
+
+    The outputs lie in a temporary folder, which goes with the object (or at ``close()``, or at
+    the end of a ``with`` block).
+    """
+
+    def __init__(self, shape, keys, encodings, clouds, special_tokens, max_length, memory):
+        self.shape, self.keys, self.encodings = shape, keys, encodings
+        self.clouds, self.special_tokens = clouds, special_tokens
+        self.max_length, self.memory = max_length, memory
+        self.masks = [
+            np.ones(len(e["input_ids"]), dtype=bool)
+            if special_tokens
+            else ~np.array(e["special_tokens_mask"], dtype=bool)
+            for e in encodings
+        ]
+        self.counted = np.array([mask.sum() for mask in self.masks])
+        for i in np.flatnonzero(self.counted == 0):
+            raise ValueError(f"text {i} has no tokens but special ones, which are left out")
+        self.order: list[int] = []  # texts in the order in which they were run
+        self._folder = tempfile.TemporaryDirectory(prefix="obce-")
+        self._stores = [s for s in ("cls", "mean") if s in clouds]
+        if {"texts", "tokens"} & set(clouds):
+            self._stores.append("tokens")
+        self._medians: dict[Key, np.ndarray] = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        self._folder.cleanup()
+
+    def __len__(self) -> int:
+        return len(self.encodings)
+
+    def _path(self, key: Key, store: str) -> Path:
+        return Path(self._folder.name) / f"{key[0]:02d}.{key[1]}.{store}.float32"
+
+    def _append(self, key: Key, batch: list[int], output: torch.Tensor) -> None:
+        """Write one batch's outputs, (texts, tokens, units), to the stores of ``key``."""
+        values = output.detach().float()
+        if not torch.isfinite(values).all():
+            layer, kind = key
+            raise ValueError(
+                f"layer {layer}, {kind}: the model puts out values that are not finite"
+            )
+        rows = torch.from_numpy(np.stack([self.masks[i] for i in batch])).to(values.device)
+        for store in self._stores:
+            if store == "cls":
+                block = values[:, 0]
+            elif store == "mean":
+                block = (values * rows[..., None]).sum(1) / rows.sum(1, keepdim=True)
+            else:
+                block = values[rows]
+            with open(self._path(key, store), "ab") as file:
+                file.write(np.ascontiguousarray(block.cpu().numpy()))
+
+    def _read(self, key: Key, store: str, units: slice) -> np.ndarray:
+        """(units, points) of a store, read in blocks of rows so that memory stays bounded."""
+        width = self.shape.width(key[1])
+        total = int(self.counted.sum()) if store == "tokens" else len(self)
+        start, stop, _ = units.indices(width)
+        result = np.empty((stop - start, total), dtype=np.float32)
+        rows = max(1, (16 << 20) // (4 * width))
+        with open(self._path(key, store), "rb") as file:
+            for first in range(0, total, rows):
+                block = np.fromfile(file, np.float32, min(rows, total - first) * width)
+                block = block.reshape(-1, width)[:, start:stop]
+                result[:, first : first + len(block)] = block.T
+        return result
+
+    def _in_text_order(self, pooled: np.ndarray) -> np.ndarray:
+        result = np.empty_like(pooled)
+        result[:, self.order] = pooled
+        return result
+
+    def cloud(
+        self, layer: int, kind: str, cloud: str, units: slice = slice(None), length: int = 0
+    ) -> np.ndarray:
+        """The point clouds of some units of one layer and kind.
+
+        Args:
+            cloud: ``texts``: one point in R^length per text, the outputs at its first tokens
+                less the unit's median over all counted tokens, 0 after the text's end;
+                ``tokens``: one point in R per counted token, in no promised order;
+                ``cls``, ``mean``: one point in R per text, in the order of the texts.
+            units: which of them; all, if left out.
+            length: for ``texts``, at most the corpus' ``max_length``, which is the default.
+
+        Returns:
+            float32, ``(units, n)``, or ``(units, texts, length)`` for ``texts``.
+
+        Raises:
+            ValueError: a layer, kind or cloud that was not collected.
+        """
+        key = (layer, kind)
+        if key not in self.keys:
+            raise ValueError(f"layer {layer}, {kind!r} was not collected")
+        if cloud not in self.clouds:
+            raise ValueError(f"cloud {cloud!r} was not collected; there are {list(self.clouds)}")
+        if cloud in ("cls", "mean"):
+            return self._in_text_order(self._read(key, cloud, units))
+        tokens = self._read(key, "tokens", units)
+        if cloud == "tokens":
+            return tokens
+        longest = int(self.counted.max())
+        length = min(length or longest, longest)
+        tokens -= self._median_of(tokens)
+        result = np.zeros((len(tokens), len(self), length), dtype=np.float32)
+        start = 0
+        for text in self.order:
+            count = self.counted[text]
+            take = min(count, length)
+            result[:, text, :take] = tokens[:, start : start + take]
+            start += count
+        return result
+
+    @staticmethod
+    def _median_of(tokens: np.ndarray) -> np.ndarray:
+        # torch uses all cores; with an even count it takes the lower of the two in the middle,
+        # which is as robust and is an output that did occur.
+        return torch.from_numpy(tokens).median(dim=1, keepdim=True).values.numpy()
+
+    def medians(self, layer: int, kind: str) -> np.ndarray:
+        """``(units,)`` float32: each unit's median output over the counted tokens (the lower
+        one of an even number)."""
+        key = (layer, kind)
+        if key not in self._medians:
+            parts = [
+                self._median_of(self.cloud(layer, kind, "tokens", part))[:, 0]
+                for part in self.chunks(layer, kind, "tokens")
+            ]
+            self._medians[key] = np.concatenate(parts)
+        return self._medians[key]
+
+    def chunks(self, layer: int, kind: str, cloud: str) -> list[slice]:
+        """Slices of units whose clouds together stay within the ``memory`` given to collect."""
+        points = len(self)
+        if cloud in ("texts", "tokens"):
+            points = int(self.counted.sum())
+        if cloud == "texts":
+            points += len(self) * int(self.counted.max())
+        width = self.shape.width(kind)
+        step = max(1, min(width, self.memory // (4 * points)))
+        return [slice(start, min(start + step, width)) for start in range(0, width, step)]
+
+
+def collect(
+    model,
+    tokenizer,
+    texts: Sequence[Text],
+    *,
+    clouds: Sequence[str] = CLOUDS,
+    kinds: Sequence[str] = KINDS,
+    layers: Sequence[int] | None = None,
+    max_length: int | None = None,
+    special_tokens: bool = True,
+    batch_size: int = 32,
+    memory: int = 256 << 20,
+    progress: bool = False,
+) -> Activations:
+    """Run a BERT over texts and keep what its units put out.
+
+    No gradients are taken; the model's training state and hooks are as before afterwards, also
+    after an error. The outputs are written to temporary files.
+
+    Args:
+        model: a transformers BERT, or a model that holds one. The model's device is used.
+        texts: strings, or pairs of strings; at least two.
+        clouds: the readings that will be asked for. ``mean`` and ``cls`` need little room;
+            ``texts`` and ``tokens`` keep 4 bytes per unit and token on disk.
+        kinds, layers: which units; all, if left out.
+        max_length: tokens to which texts are cut; 64, if left out.
+        special_tokens: whether [CLS] and [SEP] count.
+        batch_size: texts run at once.
+        memory: bytes that a chunk of clouds may take when they are read back.
+
+    Raises:
+        ValueError: no BERT, a compressed one, fewer than two texts, unknown kinds or clouds, a
+            ``max_length`` beyond the model, or outputs that are not finite.
+    """
+    bert = dense_bert(model)
+    shape = shape_of(model)
+    for name, given, known in (("kind", kinds, KINDS), ("cloud", clouds, CLOUDS)):
+        for item in given:
+            if item not in known:
+                raise ValueError(f"unknown {name} {item!r}; there are {', '.join(known)}")
+    layers = range(shape.layers) if layers is None else layers
+    for layer in layers:
+        if not 0 <= layer < shape.layers:
+            raise ValueError(f"no layer {layer}: this model has layers 0 to {shape.layers - 1}")
+    keys = [(layer, kind) for layer in layers for kind in kinds]
+    max_length = length_limit(bert, max_length)
+    encodings = encode(tokenizer, texts, max_length)
+    if len(encodings) < 2:
+        raise ValueError("one text makes clouds of one point: at least two texts are needed")
+
+    found = Activations(shape, keys, encodings, tuple(clouds), special_tokens, max_length, memory)
+    bar = tqdm(total=len(encodings), desc="activations", unit="text", disable=not progress)
+    try:
+        with bar, evaluating(model), torch.inference_mode():
+            for batch in batches(encodings, batch_size):
+                with hooked(bert, keys, lambda key, out, b=batch: found._append(key, b, out)):
+                    bert(**model_inputs(encodings, batch, bert.device))
+                found.order += batch
+                bar.update(len(batch))
+    except BaseException:
+        found.close()
+        raise
+    return found

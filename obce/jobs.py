@@ -1,0 +1,469 @@
+"""The jobs behind the command line: analyze, finetune, evaluate and compress, each with its record.
+
+A job writes into one folder, can be interrupted, and goes on where it stopped when it is called
+again with the same arguments.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from obce import card, glue, plots
+from obce.activations import collect
+from obce.evaluation import (
+    environment,
+    evaluate,
+    load_record,
+    model_sha256,
+    pick_device,
+    save_record,
+    time_per_1000,
+)
+from obce.pruning import DEFAULT_KINDS, Plan, plan
+from obce.scores import DEFAULT_CLOUD, Scores, score
+from obce.surgery import DEFAULT_RIDGE, compress
+from obce.training import Classifier, finetune, load_classifier
+from obce.units import KINDS, count_parameters, dense_bert
+
+STAGES = {
+    "dense": "dense",
+    "cut": "cut",
+    "repaired": "cut, repaired",
+    "finetuned": "cut, repaired, fine-tuned",
+}
+
+
+@dataclass
+class Data:
+    """Where the rows of a task come from, and how many of them are used."""
+
+    task: str
+    glue_dir: str | None = None
+    train_limit: int | None = None
+    dev_limit: int | None = None
+    seed: int = 0
+
+    def train(self):
+        return glue.load(self.task, "train", self.glue_dir, self.train_limit, self.seed)
+
+    def dev(self):
+        return glue.load(self.task, "dev", self.glue_dir, self.dev_limit, self.seed)
+
+
+@dataclass
+class Tuning:
+    """Arguments of a fine-tuning run."""
+
+    epochs: float = 3.0
+    learning_rate: float = 1e-4
+    batch_size: int = 32
+    max_length: int | None = None
+
+
+@dataclass
+class Analysis:
+    """How units are scored: which score of which cloud, over how many training texts."""
+
+    score: str = "merge_radius"
+    cloud: str = DEFAULT_CLOUD
+    texts: int = 512
+    max_length: int | None = None
+    special_tokens: bool = True
+
+
+@dataclass
+class Cut:
+    """How much is cut where, and how the rest is repaired, over how many training texts."""
+
+    keep_total: float | None = None
+    keep_encoder: float | None = None
+    percentile: float | None = None
+    level: str | None = None
+    kinds: Sequence[str] = DEFAULT_KINDS
+    scope: str = "layer"
+    heads: str | None = None
+    plan_file: str | None = None
+    repair: str = "least_squares"
+    repair_texts: int = 2048
+    ridge: float = DEFAULT_RIDGE
+
+    def check(self) -> None:
+        """Find contradictions before anything is computed."""
+        targets = ("keep_total", "keep_encoder", "percentile", "level", "plan_file")
+        given = [name for name in targets if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"say how much to cut by exactly one of keep-total, keep-encoder, percentile, "
+                f"level and plan; {len(given)} are given"
+            )
+
+    def plan(self, model, scores: Scores) -> Plan:
+        names = ("keep_total", "keep_encoder", "percentile", "level", "scope", "heads")
+        return plan(
+            model, scores, kinds=self.kinds, **{name: getattr(self, name) for name in names}
+        )
+
+
+def analyze(
+    name: str, out: Path, data: Data, analysis: Analysis, *, device: str = "auto", progress=True
+) -> dict[str, Any]:
+    """Score all units of a model over a task's training texts.
+
+    Writes ``scores.safetensors``, ``scores.png`` and ``analysis.json`` into ``out``.
+
+    Returns:
+        the record: per kind and layer the quartiles of the score.
+    """
+    classifier = load_classifier(name, data.task, data.seed)
+    scores, corpus = _scores(classifier, data, analysis, device, progress)
+    record = {
+        "task": data.task,
+        "model": classifier.model.config.name_or_path,
+        "model_sha256": model_sha256(classifier.model),
+        "fine_tuned": classifier.fine_tuned,
+        **scores.info,
+        "corpus": corpus,
+        "quartiles": {
+            kind: {
+                layer: np.percentile(scores[layer, kind], [0, 25, 50, 75, 100]).round(6).tolist()
+                for layer in sorted({layer for layer, _ in scores})
+            }
+            for kind in KINDS
+        },
+        "environment": environment(),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    scores.save(out / "scores.safetensors")
+    plots.save(plots.scores_by_layer(scores), out / "scores.png")
+    save_record(record, out / "analysis.json")
+    return record
+
+
+def _scores(
+    classifier: Classifier, data: Data, analysis: Analysis, device: str, progress: bool
+) -> tuple[Scores, dict]:
+    model, tokenizer, _ = classifier
+    dense_bert(model)
+    rows = glue.load(data.task, "train", data.glue_dir, analysis.texts, data.seed)
+    model.to(pick_device(device))
+    with collect(
+        model,
+        tokenizer,
+        glue.texts(rows),
+        clouds=(analysis.cloud,),
+        max_length=analysis.max_length,
+        special_tokens=analysis.special_tokens,
+        progress=progress,
+    ) as found:
+        scores = score(
+            found,
+            analysis.score,
+            cloud=analysis.cloud,
+            model=model,
+            labels=rows["label"],
+            seed=data.seed,
+            progress=progress,
+        )
+        corpus = {
+            "task": data.task,
+            "split": "train",
+            "texts": len(rows),
+            "tokens": int(found.counted.sum()),
+            "data_sha256": glue.data_sha256(rows),
+        }
+    return scores, corpus
+
+
+def finetune_job(
+    name: str,
+    out: Path,
+    data: Data,
+    tuning: Tuning,
+    *,
+    resume: bool = True,
+    device: str = "auto",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Fine-tune a model on a task into ``out``, evaluate it, write ``finetune.json``."""
+    arguments = {"model": name, **asdict(data), **asdict(tuning)}
+    if (out / "finetune.json").is_file():
+        done = load_record(out / "finetune.json")
+        if done["arguments"] == arguments:
+            return done
+        raise ValueError(f"{out} holds the result of other arguments: choose another folder")
+    classifier = load_classifier(name, data.task, data.seed)
+    dev, train = data.dev(), data.train()
+    model, tokenizer, _ = classifier
+    training = finetune(
+        model,
+        tokenizer,
+        data.task,
+        train=train,
+        output_dir=out,
+        seed=data.seed,
+        resume=resume,
+        device=device,
+        progress=progress,
+        **asdict(tuning),
+    )
+    record = evaluate(
+        model,
+        tokenizer,
+        data.task,
+        dataset=dev,
+        seed=data.seed,
+        max_length=tuning.max_length,
+        device=device,
+        progress=progress,
+        context={
+            "arguments": arguments,
+            "order": "fine-tune",
+            "model": model.config.name_or_path,
+            "training": _training_record(training, train, data.task),
+        },
+    )
+    save_record(record, out / "finetune.json")
+    return record
+
+
+def _training_record(training, train, task: str) -> dict[str, Any]:
+    return {
+        **asdict(training),
+        "rows_used": len(train),
+        "rows_official": glue.get_task(task).rows["train"],
+        "data_sha256": glue.data_sha256(train),
+    }
+
+
+def compress_job(
+    name: str,
+    out: Path,
+    data: Data,
+    analysis: Analysis,
+    cut: Cut,
+    *,
+    tuning: Tuning,
+    again: float = 0.0,
+    resume: bool = True,
+    device: str = "auto",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """The main job: from a model and a task to a smaller model, evaluated at every stage.
+
+    Load (and fine-tune, if the model has no head for the task), analyze, plan, cut, repair,
+    fine-tune ``again`` for that many epochs, evaluate before and after each step, and save into
+    ``out``: the model, its card, ``plan.json``, ``scores.safetensors`` and ``record.json``.
+
+    Raises:
+        ValueError: bad arguments, or ``out`` holds another job's result.
+    """
+    job = _Compression(name, out, data, analysis, cut, tuning, again, resume, device, progress)
+    return job.run()
+
+
+@dataclass
+class _Compression:
+    name: str
+    out: Path
+    data: Data
+    analysis: Analysis
+    cut: Cut
+    tuning: Tuning
+    again: float
+    resume: bool
+    device: str
+    progress: bool
+
+    def run(self) -> dict[str, Any]:
+        self.cut.check()
+        arguments = {
+            "model": self.name,
+            "data": asdict(self.data),
+            "analysis": asdict(self.analysis),
+            "cut": asdict(self.cut) | {"kinds": list(self.cut.kinds)},
+            "tuning": asdict(self.tuning),
+            "again": self.again,
+        }
+        if (self.out / "record.json").is_file():
+            done = load_record(self.out / "record.json")
+            if done.get("arguments") == arguments:
+                return done
+            raise ValueError(
+                f"{self.out} holds the result of other arguments: choose another folder"
+            )
+        self.state_path = self.out / "state.json"
+        self.state = {"arguments": arguments, "stages": {}}
+        if self.resume and self.state_path.is_file():
+            before = load_record(self.state_path)
+            if before["arguments"] != arguments:
+                raise ValueError(
+                    f"{self.out} holds an unfinished job with other arguments: choose another "
+                    "folder, or start over with --no-resume"
+                )
+            self.state = before
+        self.dev = self.data.dev()
+        self.train = self.data.train()
+
+        dense = self._dense()
+        small = self._small(dense)
+        if self.again:
+            small = self._finetuned(small)
+        return self._finish(dense, small)
+
+    def _dense(self) -> Classifier:
+        """The dense model, fine-tuned for the task (here, if it was not yet)."""
+        classifier = load_classifier(self.name, self.data.task, self.data.seed)
+        dense_bert(classifier.model)
+        self.source = classifier.model.config.name_or_path
+        # Only now is the input known to be good: nothing was written before.
+        self.out.mkdir(parents=True, exist_ok=True)
+        if not classifier.fine_tuned:
+            folder = self.out / "dense"
+            if "tuning" not in self.state:
+                self.state["tuning"] = self._tune(classifier, folder, self.tuning.epochs)
+                save_record(self.state, self.state_path)
+            classifier = load_classifier(folder, self.data.task)
+        self._evaluate("dense", classifier.model, classifier.tokenizer, plan=None)
+        return classifier
+
+    def _tune(self, classifier: Classifier, folder: Path, epochs: float) -> dict[str, Any]:
+        training = finetune(
+            classifier.model,
+            classifier.tokenizer,
+            self.data.task,
+            train=self.train,
+            output_dir=folder,
+            seed=self.data.seed,
+            resume=self.resume,
+            device=self.device,
+            progress=self.progress,
+            **(asdict(self.tuning) | {"epochs": epochs}),
+        )
+        return _training_record(training, self.train, self.data.task) | {"epochs": epochs}
+
+    def _small(self, dense: Classifier) -> Classifier:
+        """Score, plan, cut and repair; or what an interrupted run had got there."""
+        repaired = self.out / "repaired"
+        if "repaired" in self.state["stages"] and (repaired / "config.json").is_file():
+            self.plan = Plan.load(self.out / "plan.json")
+            return load_classifier(repaired, self.data.task)
+        model, tokenizer, _ = dense
+        self.plan = self._plan(dense)
+        bare = compress(model, self.plan)
+        self._evaluate("cut", bare, tokenizer, self.plan)
+        small = bare
+        if self.cut.repair != "none":
+            data = self.data
+            rows = glue.load(data.task, "train", data.glue_dir, self.cut.repair_texts, data.seed)
+            small = compress(
+                model,
+                self.plan,
+                repair=self.cut.repair,
+                texts=glue.texts(rows),
+                tokenizer=tokenizer,
+                max_length=self.analysis.max_length,
+                ridge=self.cut.ridge,
+                progress=self.progress,
+            )
+            self.state["repair"] = {
+                "repair": self.cut.repair,
+                "texts": len(rows),
+                "data_sha256": glue.data_sha256(rows),
+                "fits": [asdict(fit) for fit in getattr(small, "repair_fits", [])],
+            }
+            self._evaluate("repaired", small, tokenizer, self.plan)
+        small.config.name_or_path = self.out.name
+        self.plan.save(self.out / "plan.json")
+        result = Classifier(small, tokenizer, True)
+        if self.again:
+            small.save_pretrained(repaired)
+            tokenizer.save_pretrained(repaired)
+        save_record(self.state, self.state_path)
+        return result
+
+    def _plan(self, dense: Classifier) -> Plan:
+        """The plan from a file, or from scores, which are saved with their figure."""
+        if self.cut.plan_file is not None:
+            found = Plan.load(self.cut.plan_file)
+            found.check(dense.model)
+            return replace(found, dense=count_parameters(dense.model))
+        scores, corpus = _scores(dense, self.data, self.analysis, self.device, self.progress)
+        made = self.cut.plan(dense.model, scores)
+        made.info["corpus"] = corpus
+        scores.save(self.out / "scores.safetensors")
+        plots.save(plots.scores_by_layer(scores, made), self.out / "scores.png")
+        return made
+
+    def _finetuned(self, small: Classifier) -> Classifier:
+        self.state["tuning_again"] = self._tune(small, self.out / "finetuned", self.again)
+        self._evaluate("finetuned", small.model, small.tokenizer, self.plan)
+        return small
+
+    def _evaluate(self, stage: str, model, tokenizer, plan: Plan | None) -> None:
+        if stage in self.state["stages"]:
+            return
+        self.state["stages"][stage] = evaluate(
+            model,
+            tokenizer,
+            self.data.task,
+            dataset=self.dev,
+            seed=self.data.seed,
+            max_length=self.tuning.max_length,
+            device=self.device,
+            progress=self.progress,
+            context={
+                "model": self.source,
+                "stage": STAGES[stage],
+                "order": self._order(stage),
+                **({"plan": plan.summary()} if plan else {}),
+            },
+        )
+        save_record(self.state, self.state_path)
+
+    def _order(self, stage: str) -> str:
+        steps = ["fine-tune"]
+        if stage != "dense":
+            steps += ["analyze", "cut"]
+        if stage in ("repaired", "finetuned") and self.cut.repair != "none":
+            steps.append(f"repair ({self.cut.repair})")
+        if stage == "finetuned":
+            steps.append("fine-tune")
+        return " -> ".join(steps)
+
+    def _finish(self, dense: Classifier, small: Classifier) -> dict[str, Any]:
+        texts = glue.texts(self.dev)[:1000]
+        timing = {
+            stage: time_per_1000(
+                classifier.model,
+                classifier.tokenizer,
+                texts,
+                max_length=self.tuning.max_length,
+                device=self.device,
+            )
+            for stage, classifier in (("dense", dense), ("compressed", small))
+        }
+        record = {
+            **self.state,
+            "task": self.data.task,
+            "model": self.source,
+            "parameters": {
+                "dense": count_parameters(dense.model)._asdict(),
+                "compressed": count_parameters(small.model)._asdict(),
+            },
+            "plan": self.plan.summary(),
+            "timing": timing,
+        }
+        small.tokenizer.save_pretrained(self.out)
+        small.model.save_pretrained(self.out)
+        (self.out / "README.md").write_text(card.model_card(record, self.plan), encoding="utf-8")
+        save_record(record, self.out / "record.json")
+        self.state_path.unlink(missing_ok=True)
+        for folder in ("repaired", "finetuned"):
+            shutil.rmtree(self.out / folder, ignore_errors=True)
+        return record

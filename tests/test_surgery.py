@@ -1,0 +1,595 @@
+"""The cut is exact, the counts are as promised, and repair makes good what it can."""
+
+import copy
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from conftest import with_random_weights
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+import obce
+from obce.modeling import AUTO_CLASSES
+from obce.units import KINDS, PATHS, Shape, count_parameters, find_bert
+
+TINY = Shape(layers=3, hidden=24, heads=4, intermediate=40)  # conftest's tiny_config
+HEADS = [range(6 * head, 6 * head + 6) for head in range(4)]
+EVERYTHING = {(i, kind): [*range(TINY.width(kind))] for i in range(3) for kind in KINDS}
+NOTHING = {key: [] for key in EVERYTHING}
+
+# All that can happen to a layer, in three of them.
+AWKWARD = EVERYTHING | {
+    (0, "query"): [0, 7, 8, 9, 20, 23],  # heads of 1, 3, 0 and 2 pairs
+    (0, "key"): [0, 7, 8, 9, 20, 23],
+    (0, "value"): [3, 4, 6, 12, 13, 14, 15, 16, 17],  # of 2, 1, 6 and 0 values: head 3 vanishes
+    (0, "attention_output"): [*range(1, 24, 2)],
+    (0, "intermediate"): [],  # no feed-forward; its biases stay
+    (1, "value"): [],  # no attention
+    (1, "intermediate"): [39],
+    (1, "output"): [0, 5, 23],
+    (2, "attention_output"): [11],
+    (2, "output"): [],
+}
+
+
+def plan_for(model, kept):
+    return obce.Plan(TINY, kept, count_parameters(model))
+
+
+def random_scores(shape, seed=0):
+    draw = np.random.default_rng(seed).random
+    return {(i, kind): draw(shape.width(kind)) for i in range(shape.layers) for kind in KINDS}
+
+
+def batch(model):
+    """Three texts, two of them padded, as tensors that ``model`` takes."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1, 1000, (3, 9), generator=generator)
+    lengths = torch.tensor([9, 5, 2])
+    inputs = {
+        "input_ids": ids,
+        "token_type_ids": (torch.arange(9) > 3).long().expand(3, -1),
+        "attention_mask": (torch.arange(9) < lengths[:, None]).long(),
+    }
+    if "MultipleChoice" in type(model).__name__:
+        inputs = {name: torch.stack([t, t.flip(0)], dim=1) for name, t in inputs.items()}
+    return inputs
+
+
+def outputs(model):
+    """All tensors that ``model`` puts out for the batch: logits, or hidden states and pooled."""
+    with torch.no_grad():
+        return model(**batch(model)).to_tuple()
+
+
+def assert_close(found, expected):
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-5)
+
+
+def assert_same_weights(loaded, small):
+    weights = small.state_dict()
+    assert loaded.state_dict().keys() == weights.keys()
+    assert all(torch.equal(loaded.state_dict()[name], weights[name]) for name in weights)
+
+
+@contextmanager
+def masked(model, kept):
+    """While the block runs, units that are not kept put out zero; nothing gets smaller."""
+    handles = []
+    for (layer, kind), units in kept.items():
+
+        def mask(module, inputs, output, units=units):
+            result = torch.zeros_like(output)
+            result[..., units] = output[..., units]
+            return result
+
+        module = find_bert(model).encoder.layer[layer].get_submodule(PATHS[kind])
+        handles.append(module.register_forward_hook(mask))
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+# Exactness: masked dense model = compressed model = compressed model, saved and loaded.
+
+
+def subset(units):
+    """None of the units, all of them, or any others."""
+    units, most = list(units), 2 ** len(units) - 1
+    bits = st.just(0) | st.just(most) | st.integers(0, most)
+    return bits.map(lambda b: [unit for i, unit in enumerate(units) if b >> i & 1])
+
+
+@st.composite
+def cuts(draw):
+    kept = {}
+    for layer in range(TINY.layers):
+        pairs, values = ([u for head in HEADS for u in draw(subset(head))] for _ in range(2))
+        kept |= {(layer, "query"): pairs, (layer, "key"): pairs, (layer, "value"): values}
+        for kind in ("attention_output", "intermediate", "output"):
+            kept[layer, kind] = draw(subset(range(TINY.width(kind))))
+    return kept
+
+
+@pytest.mark.parametrize("dense", ["tiny_bert", "tiny_classifier"])
+@settings(
+    max_examples=25,
+    deadline=None,
+    # the fixtures are not changed by an example
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(kept=cuts(), attention=st.sampled_from(["eager", "sdpa"]))
+@example(kept=EVERYTHING, attention="sdpa")
+@example(kept=NOTHING, attention="sdpa")
+@example(kept=NOTHING, attention="eager")
+@example(kept=AWKWARD, attention="eager")
+@example(kept=AWKWARD, attention="sdpa")
+def test_any_cut_is_exact(request, tmp_path, dense, kept, attention):
+    dense = request.getfixturevalue(dense)
+    dense.set_attn_implementation(attention)
+    plan = plan_for(dense, kept)
+    small = obce.compress(dense, plan)
+    with masked(dense, kept):
+        expected = outputs(dense)
+    assert small.config._attn_implementation == attention
+    assert_close(outputs(small), expected)
+    assert count_parameters(small) == plan.parameters
+
+    small.save_pretrained(tmp_path)
+    loaded = type(small).from_pretrained(tmp_path, attn_implementation=attention)
+    assert_same_weights(loaded, small)
+    assert_close(outputs(loaded), expected)
+
+
+@pytest.mark.parametrize("auto", AUTO_CLASSES)
+def test_every_class_is_cut_exactly(tiny_config, tmp_path, auto):
+    name = AUTO_CLASSES[auto].__name__.removeprefix("Obce")
+    dense = with_random_weights(getattr(transformers, name)(tiny_config))
+    plan = plan_for(dense, AWKWARD)
+    small = obce.compress(dense, plan)
+    with masked(dense, AWKWARD):
+        expected = outputs(dense)
+    assert_close(outputs(small), expected)
+    assert count_parameters(small) == plan.parameters  # tied matrices stay tied
+
+    small.save_pretrained(tmp_path)
+    loaded, report = getattr(transformers, auto).from_pretrained(tmp_path, output_loading_info=True)
+    assert type(loaded) is AUTO_CLASSES[auto] and not any(report.values())
+    assert_same_weights(loaded, small)
+    assert_close(outputs(loaded), expected)
+    assert count_parameters(loaded) == plan.parameters
+
+
+def test_the_awkward_cut_is_no_trifle(tiny_bert):
+    """Or else the tests above would show nothing."""
+    before = outputs(tiny_bert)[0]
+    with masked(tiny_bert, AWKWARD):
+        assert (outputs(tiny_bert)[0] - before).abs().mean() > 0.1
+    for key in [(0, "query"), (0, "value"), (0, "intermediate"), (1, "output"), (2, "output")]:
+        with masked(tiny_bert, {key: AWKWARD[key]}):
+            assert (outputs(tiny_bert)[0] - before).abs().mean() > 1e-3
+
+
+def test_matrices_are_smaller_not_sparser(tiny_bert):
+    layer = obce.compress(tiny_bert, plan_for(tiny_bert, AWKWARD)).encoder.layer[0]
+    dense = tiny_bert.encoder.layer[0]
+    assert layer.attention.self.query.weight.shape == (4, 24)  # head 3 has no values
+    assert layer.attention.self.value.weight.shape == (9, 24)
+    assert layer.attention.output.dense.weight.shape == (12, 9)
+    assert layer.intermediate.dense.weight.shape == (0, 24)
+    assert layer.output.dense.weight.shape == (24, 0)
+    expected = dense.attention.output.dense.weight[AWKWARD[0, "attention_output"]]
+    expected = expected[:, AWKWARD[0, "value"]]
+    assert torch.equal(layer.attention.output.dense.weight, expected)
+
+
+def test_nothing_gone_is_the_same_model(tiny_bert):
+    small = obce.compress(tiny_bert, plan_for(tiny_bert, EVERYTHING))
+    assert all(map(torch.equal, outputs(small), outputs(tiny_bert)))
+    assert small.state_dict().keys() == tiny_bert.state_dict().keys()
+
+
+def test_a_bert_without_a_pooler_stays_without(tiny_config):
+    dense = with_random_weights(BertModel(tiny_config, add_pooling_layer=False))
+    small = obce.compress(dense, plan_for(dense, AWKWARD))
+    assert small.pooler is None
+    with masked(dense, AWKWARD):
+        assert_close(outputs(small), outputs(dense))
+
+
+def test_the_dense_model_is_not_changed(tiny_classifier, tokenizer, sentences):
+    tiny_classifier.train()
+    before = copy.deepcopy(tiny_classifier.state_dict())
+    config = tiny_classifier.config.to_dict()
+    for repair in ("none", "constant", "least_squares"):
+        small = obce.compress(
+            tiny_classifier,
+            plan_for(tiny_classifier, AWKWARD),
+            repair=repair,
+            texts=sentences[:5],
+            tokenizer=tokenizer,
+        )
+        with torch.no_grad():
+            for tensor in small.state_dict().values():
+                tensor.zero_()  # nothing is shared
+        assert not small.training and tiny_classifier.training
+    after = tiny_classifier.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(m.training and not m._forward_hooks for m in tiny_classifier.modules())
+    assert all(p.requires_grad and p.grad is None for p in tiny_classifier.parameters())
+    assert tiny_classifier.config.to_dict() == config
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_dtype_is_kept(tiny_bert, tokenizer, sentences, dtype):
+    dense = tiny_bert.to(dtype)
+    for repair in ("none", "constant", "least_squares"):
+        small = obce.compress(
+            dense,
+            plan_for(dense, AWKWARD),
+            repair=repair,
+            texts=sentences[:5],
+            tokenizer=tokenizer,
+        )
+        assert {p.dtype for p in small.parameters()} == {dtype} == {small.dtype}
+        assert small.encoder.layer[0].attention.output.dense.rows.dtype == torch.int64
+        assert outputs(small)[0].dtype == dtype
+
+
+# Parameter counts.
+
+
+def test_bert_base_at_58_percent(tmp_path):
+    """Random weights; 58.47 % of all parameters are 46.5 % of the encoder's."""
+    dense = BertModel(BertConfig())
+    scores = random_scores(Shape(12, 768, 12, 3072))
+    plan = obce.plan(dense, scores, keep_total=0.5847)
+    found = count_parameters(obce.compress(dense, plan))
+    assert found == plan.parameters
+    assert found == (64_014_421, 39_586_645, 23_837_184, 590_592)
+
+
+def test_bert_large_at_52_percent():
+    """Weights that nobody set, since only their number is asked for."""
+    config = BertConfig(
+        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096
+    )
+    with torch.device("meta"):
+        dense = BertModel(config)
+    dense.to_empty(device="cpu")
+    plan = obce.plan(dense, random_scores(Shape(24, 1024, 16, 4096)), keep_total=0.523)
+    found = count_parameters(obce.compress(dense, plan))
+    assert found == plan.parameters
+    assert found == (175_280_195, 142_447_683, 31_782_912, 1_049_600)
+
+
+def test_the_file_holds_what_the_plan_promises(tiny_classifier, tmp_path):
+    plan = plan_for(tiny_classifier, AWKWARD)
+    obce.compress(tiny_classifier, plan).save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "numpy") as file:
+        sizes = {name: file.get_tensor(name).size for name in file.keys()}
+    rows = sum(size for name, size in sizes.items() if name.endswith(".rows"))
+    assert sum(sizes.values()) - rows == plan.parameters.total
+    assert rows == (12 + 24) + (24 + 3) + (1 + 0)  # one number for each residual unit kept
+
+
+# Repair: what least squares minimises.
+
+
+def sums(model, encodings):
+    """{(layer, kind): (tokens, hidden)}: what goes into the LayerNorms after residual maps."""
+    found = {(i, kind): [] for i in range(TINY.layers) for kind in ("attention_output", "output")}
+    handles = []
+    for (i, kind), store in found.items():
+        layer = find_bert(model).encoder.layer[i]
+        norm = layer.attention.output.LayerNorm if kind == "attention_output" else None
+        norm = norm or layer.output.LayerNorm
+        handles.append(
+            norm.register_forward_hook(lambda m, args, out, s=store: s.append(args[0][0]))
+        )
+    with torch.no_grad():
+        for encoding in encodings:
+            model(**encoding)
+    for handle in handles:
+        handle.remove()
+    return {key: torch.cat(store).double() for key, store in found.items()}
+
+
+def mean_square(difference):
+    return difference.double().square().mean().item()
+
+
+def encoded(tokenizer, texts):
+    return [tokenizer(text, return_tensors="pt") for text in texts]
+
+
+def test_fits_state_the_calibration_error_before_and_after(tiny_classifier, tokenizer, sentences):
+    dense, plan = tiny_classifier, plan_for(tiny_classifier, AWKWARD)
+    texts = encoded(tokenizer, sentences)
+    wanted = sums(dense, texts)
+    cut = obce.compress(dense, plan)
+    small = obce.compress(
+        dense, plan, repair="least_squares", texts=sentences, tokenizer=tokenizer
+    )
+    order = [(i, kind) for i in range(3) for kind in ("attention_output", "output")]
+    assert [(fit.layer, fit.kind) for fit in small.repair_fits] == order
+    after = sums(small, texts)
+    for fit in small.repair_fits:
+        # The maps before it are repaired by now, this one is not.
+        partly = copy.deepcopy(small)
+        name = f"bert.encoder.layer.{fit.layer}.{PATHS[fit.kind]}"
+        partly.get_submodule(name).load_state_dict(cut.get_submodule(name).state_dict())
+        key = (fit.layer, fit.kind)
+        before = mean_square(sums(partly, texts)[key] - wanted[key])
+        assert fit.before == pytest.approx(before, rel=1e-3)
+        assert fit.after == pytest.approx(mean_square(after[key] - wanted[key]), rel=1e-3)
+
+
+@pytest.mark.parametrize("ridge", [0, 1e-6, 1e-3, 1, 1e6])
+@pytest.mark.parametrize("texts", [1, 2, 40])
+def test_least_squares_never_raises_the_calibration_error(
+    tiny_bert, tokenizer, sentences, ridge, texts
+):
+    for seed, kinds in enumerate([KINDS, ("intermediate", "value"), ("query", "key", "output")]):
+        scores = random_scores(TINY, seed)
+        plan = obce.plan(tiny_bert, scores, percentile=60, kinds=kinds, heads="free")
+        small = obce.compress(
+            tiny_bert,
+            plan,
+            repair="least_squares",
+            texts=sentences[:texts],
+            tokenizer=tokenizer,
+            ridge=ridge,
+        )
+        assert all(0 <= fit.after <= fit.before for fit in small.repair_fits)
+        assert sum(fit.after < fit.before for fit in small.repair_fits) >= 4
+
+
+def test_repair_brings_a_real_model_nearer_to_itself(embedded, tokenizer, sentences):
+    """The embedded model at 46.5 % of its encoder, where a cut alone ruins it."""
+    with obce.collect(embedded, tokenizer, sentences, clouds=("mean",)) as found:
+        plan = obce.plan(embedded, obce.score(found, cloud="mean"), keep_encoder=0.465)
+    texts = encoded(tokenizer, sentences)
+
+    def last(model):
+        with torch.no_grad():
+            return torch.cat([model(**text).last_hidden_state[0] for text in texts])
+
+    wanted = last(embedded)
+    error = {
+        repair: mean_square(
+            last(obce.compress(embedded, plan, repair=repair, texts=sentences, tokenizer=tokenizer))
+            - wanted
+        )
+        for repair in ("none", "constant", "least_squares")
+    }
+    assert error["least_squares"] < 0.5 * error["constant"] < 0.5 * error["none"]
+
+
+# Repair: cases in which nothing may be lost.
+
+
+def test_removed_duplicates_leave_no_trace(tiny_classifier, tokenizer, sentences):
+    """A twin goes, and least squares gives its column's work to the one that stays."""
+    layer = tiny_classifier.bert.encoder.layer[1]
+    with torch.no_grad():
+        for linear, twins in ((layer.intermediate.dense, 8), (layer.attention.self.value, 3)):
+            linear.weight[twins : 2 * twins] = linear.weight[:twins]  # values: in the same head
+            linear.bias[twins : 2 * twins] = linear.bias[:twins]
+    kept = EVERYTHING | {(1, "intermediate"): [*range(8), *range(16, 40)]}
+    kept |= {(1, "value"): [0, 1, 2, *range(6, 24)]}
+    before = outputs(tiny_classifier)[0]
+    plan = plan_for(tiny_classifier, kept)
+    assert relative(outputs(obce.compress(tiny_classifier, plan))[0], before) > 0.01
+    small = obce.compress(
+        tiny_classifier,
+        plan,
+        repair="least_squares",
+        texts=sentences,
+        tokenizer=tokenizer,
+        ridge=1e-8,
+    )
+    assert relative(outputs(small)[0], before) < 1e-4
+
+
+def relative(found, expected):
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("repair", ["constant", "least_squares"])
+@pytest.mark.parametrize("kind", ["value", "attention_output", "intermediate", "output"])
+def test_removed_constant_units_leave_no_trace(
+    tiny_classifier, tokenizer, sentences, kind, repair
+):
+    layer = tiny_classifier.bert.encoder.layer[1]
+    linear = layer.get_submodule("intermediate.dense" if kind == "intermediate" else PATHS[kind])
+    with torch.no_grad():
+        linear.weight[:7] = 0  # they say their bias, whatever they read
+    before = outputs(tiny_classifier)[0]
+    plan = plan_for(tiny_classifier, EVERYTHING | {(1, kind): EVERYTHING[1, kind][7:]})
+    assert relative(outputs(obce.compress(tiny_classifier, plan))[0], before) > 0.01
+    small = obce.compress(
+        tiny_classifier, plan, repair=repair, texts=sentences, tokenizer=tokenizer
+    )
+    assert relative(outputs(small)[0], before) < 1e-5
+
+
+def test_constant_folds_the_median(tiny_bert, tokenizer, sentences):
+    plan = plan_for(tiny_bert, AWKWARD)
+    small = obce.compress(
+        tiny_bert, plan, repair="constant", texts=sentences, tokenizer=tokenizer
+    )
+    layer, dense = small.encoder.layer[0], tiny_bert.encoder.layer[0]
+
+    said = {kind: [] for kind in KINDS}
+    for kind, store in said.items():
+        dense.get_submodule(PATHS[kind]).register_forward_hook(
+            lambda m, args, out, s=store: s.append(out[0])
+        )
+    with torch.no_grad():
+        for text in encoded(tokenizer, sentences):
+            tiny_bert(**text)
+    median = {kind: torch.cat(store).median(dim=0).values for kind, store in said.items()}
+
+    with torch.no_grad():
+        # All intermediate units are gone; every coordinate is still written.
+        full = dense.output.dense
+        expected = full.bias + full.weight @ median["intermediate"]
+        torch.testing.assert_close(layer.output.dense.bias, expected)
+        # Of attention_output, even coordinates are gone, and get their own median.
+        full, values = dense.attention.output.dense, median["value"].clone()
+        values[AWKWARD[0, "value"]] = 0
+        expected = full.bias + full.weight @ values
+        expected[::2] = median["attention_output"][::2]
+        torch.testing.assert_close(layer.attention.output.dense.bias, expected)
+
+
+@pytest.mark.parametrize("repair", ["constant", "least_squares"])
+def test_batches_do_not_matter(tiny_bert, tokenizer, sentences, repair):
+    plan = plan_for(tiny_bert, AWKWARD)
+    first, second = (
+        obce.compress(
+            tiny_bert,
+            plan,
+            repair=repair,
+            texts=sentences,
+            tokenizer=tokenizer,
+            batch_size=size,
+        )
+        for size in (1, 64)
+    )
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_training_mode_does_not_matter(tiny_bert, tokenizer, sentences):
+    """Dropout is off while texts are run, whatever the dense model was last used for."""
+    options = {"repair": "least_squares", "texts": sentences[:9], "tokenizer": tokenizer}
+    plan = plan_for(tiny_bert, AWKWARD)
+    first = obce.compress(tiny_bert.eval(), plan, **options)
+    second = obce.compress(tiny_bert.train(), plan, **options)
+    assert all(map(torch.equal, first.parameters(), second.parameters()))
+
+
+def test_pairs_of_texts_calibrate_too(tiny_bert, tokenizer, sentences):
+    plan = plan_for(tiny_bert, AWKWARD)
+    pairs = list(zip(sentences[:6], sentences[6:12], strict=True))
+    for repair in ("constant", "least_squares"):
+        small = obce.compress(tiny_bert, plan, repair=repair, texts=pairs, tokenizer=tokenizer)
+        assert count_parameters(small) == plan.parameters
+
+
+def test_large_constant_units_do_not_stop_least_squares(tiny_bert, tokenizer, sentences):
+    """Their variance is nothing but rounding, and no ridge is there to hide it."""
+    with torch.no_grad():
+        linear = tiny_bert.encoder.layer[1].intermediate.dense
+        linear.weight.zero_()
+        linear.bias.mul_(1000)
+    plan = plan_for(tiny_bert, EVERYTHING | {(1, "intermediate"): [*range(0, 40, 2)]})
+    small = obce.compress(
+        tiny_bert,
+        plan,
+        repair="least_squares",
+        texts=sentences[:9],
+        tokenizer=tokenizer,
+        ridge=0,
+    )
+    assert relative(outputs(small)[0], outputs(tiny_bert)[0]) < 1e-3
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"repair": "magic"}, "unknown repair 'magic'; there are none, constant, least_squares"),
+        ({"repair": "constant"}, "repair='constant' needs texts= and tokenizer="),
+        ({"repair": "least_squares"}, "repair='least_squares' needs texts= and tokenizer="),
+        ({"ridge": -1}, "ridge=-1: it must not be negative"),
+        ({"ridge": float("nan")}, "ridge=nan"),
+    ],
+)
+def test_bad_requests_are_refused(tiny_bert, options, message):
+    with pytest.raises(ValueError, match=message):
+        obce.compress(tiny_bert, plan_for(tiny_bert, AWKWARD), **options)
+
+
+@pytest.mark.parametrize("repair", ["constant", "least_squares"])
+@pytest.mark.parametrize(
+    ("texts", "max_length", "message"),
+    [
+        ([], None, "the corpus is empty"),
+        ("one string", None, "must be a list of texts"),
+        (["fine", 5], None, "text 1 is neither a string nor a pair"),
+        (["fine", "too"], 65, "max_length=65: this model takes 3 to 64 tokens"),
+    ],
+)
+def test_bad_texts_are_refused(tiny_bert, tokenizer, texts, max_length, message, repair):
+    with pytest.raises(ValueError, match=message):
+        obce.compress(
+            tiny_bert,
+            plan_for(tiny_bert, AWKWARD),
+            repair=repair,
+            texts=texts,
+            tokenizer=tokenizer,
+            max_length=max_length,
+        )
+
+
+@pytest.mark.parametrize("repair", ["constant", "least_squares"])
+def test_a_model_that_puts_out_nan_is_refused(tiny_bert, tokenizer, sentences, repair):
+    with torch.no_grad():
+        tiny_bert.encoder.layer[1].attention.self.value.weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="layer 1, .* not finite"):
+        obce.compress(
+            tiny_bert,
+            plan_for(tiny_bert, EVERYTHING),
+            repair=repair,
+            texts=sentences,
+            tokenizer=tokenizer,
+        )
+
+
+def test_a_plan_for_another_model_is_refused(tiny_bert, tiny_config):
+    tiny_config.intermediate_size = 41
+    with pytest.raises(ValueError, match="plan is for .* size 40; this one has .* size 41"):
+        obce.compress(BertModel(tiny_config), plan_for(tiny_bert, AWKWARD))
+
+
+def test_a_compressed_model_is_refused(tiny_bert):
+    plan = plan_for(tiny_bert, AWKWARD)
+    with pytest.raises(ValueError, match="compressed already"):
+        obce.compress(obce.compress(tiny_bert, plan), plan)
+
+
+def test_what_is_no_bert_is_refused(tiny_bert):
+    plan = plan_for(tiny_bert, AWKWARD)
+    roberta = transformers.RobertaModel(
+        transformers.RobertaConfig(
+            vocab_size=9,
+            hidden_size=24,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=40,
+        )
+    )
+    for model in (roberta, nn.Linear(24, 24), "bert-base-uncased"):
+        with pytest.raises(ValueError, match="is no BERT"):
+            obce.compress(model, plan)
+
+
+def test_a_class_without_a_compressed_twin_is_refused(tiny_config, tiny_bert):
+    class Mine(BertForSequenceClassification):
+        pass
+
+    with pytest.raises(ValueError, match="cannot compress a Mine; .* BertForMaskedLM"):
+        obce.compress(Mine(tiny_config), plan_for(tiny_bert, AWKWARD))
