@@ -16,9 +16,22 @@ METRICS = {
 }
 
 
+STAGES = {
+    "dense": "dense",
+    "cut": "cut",
+    "repaired": "cut, repaired",
+    "finetuned": "cut, repaired, fine-tuned",
+}
+
+
+def stages_of(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The stages of a job's record in the order of the job (files sort them by name)."""
+    return {name: record["stages"][name] for name in STAGES if name in record["stages"]}
+
+
 def stage_rows(record: dict[str, Any]) -> list[list[str]]:
     """Header and rows of the table of a compression job: one row per stage."""
-    stages = list(record["stages"].values())
+    stages = list(stages_of(record).values())
     names = list(stages[0]["metrics"])
     rows = [["stage", *[METRICS[n] for n in names], "parameters", "encoder", "s / 1,000 texts"]]
     for stage in stages:
@@ -29,7 +42,7 @@ def stage_rows(record: dict[str, Any]) -> list[list[str]]:
                 *[f"{100 * stage['metrics'][name]:.1f}" for name in names],
                 f"{stage['parameters']['total']:,}",
                 f"{stage['parameters']['encoder']:,}",
-                f"{timing['seconds_per_1000']:.2f}",
+                f"{timing['median']:.2f}",
             ]
         )
     return rows
@@ -70,7 +83,7 @@ def matrices(plan: Plan) -> str:
 def model_card(record: dict[str, Any], plan: Plan) -> str:
     """The README.md of a saved compressed model, in the Hub's format."""
     data, cut = record["arguments"]["data"], record["arguments"]["cut"]
-    stages = list(record["stages"].values())
+    stages = list(stages_of(record).values())
     timing, info = record["timing"]["dense"], plan.info
     rows = f"{stages[0]['rows_used']:,} of the official {stages[0]['rows_official']:,}"
     environment = stages[0]["environment"]

@@ -292,7 +292,7 @@ def demo(
     _report(record, out)
     model, tokenizer, _ = load_classifier(str(out), task)
     again = evaluate_model(model, tokenizer, task, seed=seed, progress=False)
-    stored = list(record["stages"].values())[-1]
+    stored = list(card.stages_of(record).values())[-1]
     if abs(again["value"] - stored["value"]) > 0.005:
         raise RuntimeError(f"the saved model gives {again['value']}, not {stored['value']}")
     typer.echo(f"loaded again from {out}: {_metrics(again)}")

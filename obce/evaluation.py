@@ -28,6 +28,7 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 from obce import glue
 from obce.activations import Text, evaluating, length_limit
 from obce.activations import encode as tokenize
+from obce.files import replacing
 from obce.units import count_parameters
 
 MAX_LENGTH = 128
@@ -263,12 +264,8 @@ def save_record(record: dict[str, Any], path: str | os.PathLike) -> None:
     except (TypeError, ValueError) as error:
         raise ValueError(f"the record {path.name} cannot be written as JSON: {error}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_record(path: str | os.PathLike) -> dict[str, Any]:

@@ -163,21 +163,17 @@ def load(
 
 def _features(task: Task, labelled: bool) -> datasets.Features:
     features = {field: datasets.Value("string") for field in task.fields}
-    if labelled:  # float32 as on the Hub, so that both sources give the same sha256
-        features["label"] = (
-            datasets.Value("float32")
-            if task.is_regression
-            else datasets.ClassLabel(names=list(task.labels))
-        )
+    if labelled and task.is_regression:
+        features["label"] = datasets.Value("float32")  # as on the Hub: then sha256 agrees too
+    elif labelled:
+        features["label"] = datasets.ClassLabel(names=list(task.labels))
     return datasets.Features(features)
 
 
 def _dataset(task: Task, rows: list[tuple]) -> datasets.Dataset:
     features = _features(task, labelled=len(rows[0]) > len(task.fields))
-    columns = zip(*rows, strict=True)
-    return datasets.Dataset.from_dict(
-        {name: list(column) for name, column in zip(features, columns, strict=True)}, features
-    )
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(features)}
+    return datasets.Dataset.from_dict(columns, features)
 
 
 def _path(task: Task, split: str, folder: Path) -> Path:
@@ -203,20 +199,15 @@ def _read_folder(task: Task, split: str, folder: Path) -> list[tuple]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start})") from None
     table = [line.removesuffix("\r").split("\t") for line in lines]
-    first = 1
-    if task.headerless and not split.startswith("test"):
-        header = list(task.headerless)
-    else:
-        header, first = table.pop(0), 2
-
+    is_test = split.startswith("test")
+    first = 1 if task.headerless and not is_test else 2  # the number of the first row's line
+    header = list(task.headerless) if first == 1 else table.pop(0)
     wanted = list(task.columns or task.fields)
-    if task.label_column in header or not split.startswith("test"):
+    if task.label_column in header or not is_test:
         wanted.append(task.label_column)
-    missing = [column for column in wanted if column not in header]
-    if missing:
-        raise ValueError(
-            f"{path} has no column {missing[0]!r}; its columns are {', '.join(header)}"
-        )
+    for column in wanted:
+        if column not in header:
+            raise ValueError(f"{path} has no column {column!r}; it has {', '.join(header)}")
     places = [header.index(column) for column in wanted]
 
     rows, torn = [], []

@@ -28,15 +28,8 @@ from obce.evaluation import (
 from obce.pruning import DEFAULT_KINDS, Plan, plan
 from obce.scores import DEFAULT_CLOUD, Scores, score
 from obce.surgery import DEFAULT_RIDGE, compress
-from obce.training import Classifier, finetune, load_classifier
+from obce.training import Classifier, finetune, load_classifier, save_classifier
 from obce.units import KINDS, count_parameters, dense_bert
-
-STAGES = {
-    "dense": "dense",
-    "cut": "cut",
-    "repaired": "cut, repaired",
-    "finetuned": "cut, repaired, fine-tuned",
-}
 
 
 @dataclass
@@ -350,7 +343,7 @@ class _Compression:
     def _small(self, dense: Classifier) -> Classifier:
         """Score, plan, cut and repair; or what an interrupted run had got there."""
         repaired = self.out / "repaired"
-        if "repaired" in self.state["stages"] and (repaired / "config.json").is_file():
+        if (repaired / "config.json").is_file():
             self.plan = Plan.load(self.out / "plan.json")
             return load_classifier(repaired, self.data.task)
         model, tokenizer, _ = dense
@@ -382,8 +375,7 @@ class _Compression:
         self.plan.save(self.out / "plan.json")
         result = Classifier(small, tokenizer, True)
         if self.again:
-            small.save_pretrained(repaired)
-            tokenizer.save_pretrained(repaired)
+            save_classifier(small, tokenizer, repaired)
         save_record(self.state, self.state_path)
         return result
 
@@ -401,7 +393,11 @@ class _Compression:
         return made
 
     def _finetuned(self, small: Classifier) -> Classifier:
-        self.state["tuning_again"] = self._tune(small, self.out / "finetuned", self.again)
+        folder = self.out / "finetuned"
+        if "tuning_again" not in self.state:
+            self.state["tuning_again"] = self._tune(small, folder, self.again)
+            save_record(self.state, self.state_path)
+        small = load_classifier(folder, self.data.task)
         self._evaluate("finetuned", small.model, small.tokenizer, self.plan)
         return small
 
@@ -419,7 +415,7 @@ class _Compression:
             progress=self.progress,
             context={
                 "model": self.source,
-                "stage": STAGES[stage],
+                "stage": card.STAGES[stage],
                 "order": self._order(stage),
                 **({"plan": plan.summary()} if plan else {}),
             },
@@ -437,17 +433,12 @@ class _Compression:
         return " -> ".join(steps)
 
     def _finish(self, dense: Classifier, small: Classifier) -> dict[str, Any]:
-        texts = glue.texts(self.dev)[:1000]
-        timing = {
-            stage: time_per_1000(
-                classifier.model,
-                classifier.tokenizer,
-                texts,
-                max_length=self.tuning.max_length,
-                device=self.device,
-            )
-            for stage, classifier in (("dense", dense), ("compressed", small))
-        }
+        timing = time_side_by_side(
+            {"dense": dense, "compressed": small},
+            glue.texts(self.dev)[:1000],
+            max_length=self.tuning.max_length,
+            device=self.device,
+        )
         record = {
             **self.state,
             "task": self.data.task,
@@ -459,11 +450,30 @@ class _Compression:
             "plan": self.plan.summary(),
             "timing": timing,
         }
-        small.tokenizer.save_pretrained(self.out)
-        small.model.save_pretrained(self.out)
+        save_classifier(small.model, small.tokenizer, self.out)
         (self.out / "README.md").write_text(card.model_card(record, self.plan), encoding="utf-8")
         save_record(record, self.out / "record.json")
         self.state_path.unlink(missing_ok=True)
         for folder in ("repaired", "finetuned"):
             shutil.rmtree(self.out / folder, ignore_errors=True)
         return record
+
+
+def time_side_by_side(
+    classifiers: dict[str, Classifier], texts: Sequence, *, rounds: int = 3, **options
+) -> dict[str, dict[str, Any]]:
+    """``time_per_1000`` of several models in turn, so that a busy moment hits all of them.
+
+    Returns:
+        per model the median, least and most of ``rounds``, and what else they depend on.
+    """
+    measured: dict[str, list[dict]] = {name: [] for name in classifiers}
+    for _ in range(rounds):
+        for name, (model, tokenizer, _) in classifiers.items():
+            measured[name].append(time_per_1000(model, tokenizer, texts, repeats=1, **options))
+    result = {}
+    for name, found in measured.items():
+        seconds = [one["median"] for one in found]
+        spread = {"median": float(np.median(seconds)), "min": min(seconds), "max": max(seconds)}
+        result[name] = {**found[0], **spread, "repeats": rounds}
+    return result

@@ -66,10 +66,8 @@ ASPECTS = """plot acting soup service room music ending dialogue breakfast staff
 show direction wine dessert lobby pool garden concert tour lecture host menu bread camera script
 chorus finale sauce stage guide museum ferry bakery market exhibition"""
 FACTS, VIEWS = "knew noticed proved regretted realized", "said hoped claimed believed thought"
-QUANTIFIERS = {
-    "every": (-1, 1), "no": (-1, -1), "some": (1, 1), "not every": (1, -1),
-    "at least one": (1, 1), "exactly one": (0, 0), "at most one": (-1, -1), "more than one": (1, 1),
-}  # fmt: skip
+QUANTIFIERS = {"every": (-1, 1), "no": (-1, -1), "some": (1, 1), "not every": (1, -1)}
+RARE_QUANTIFIERS = {"at least one": (1, 1), "at most one": (-1, -1)}
 """Whether the noun and the verb phrase may be widened (1) or narrowed (-1) keeping the truth."""
 MEN = "boy king uncle waiter monk prince brother nephew grandfather duke"
 WOMEN = "girl queen aunt waitress nun princess sister niece grandmother duchess"
@@ -144,7 +142,7 @@ def _acceptability(d: _Draw) -> tuple[str, int]:
         return f"[{more}|{one}]" if many else f"[{one}|{more}]"
 
     between = d.pick(
-        [f"near the {others}", f"that the {others} {meet}", f"who {meet} the {others}"],
+        ["", "", f"near the {others}", f"that the {others} {meet}", f"who {meet} the {others}"],
         [f"that the {third} near the {others} {meet}", f"with the {others} from the {third}"],
     )
     text = d.pick(
@@ -255,11 +253,11 @@ def _change(d: _Draw, lists: dict[str, str], scene: Scene, change: str) -> Scene
 
 def _paraphrase(d: _Draw) -> tuple[str, str, int]:
     """Do both sentences tell the same? Words and word order change either way."""
-    meeting, same = d.chance(0.7), d.chance(0.5)
+    meeting, same = d.chance(0.5), d.chance(0.5)
     first = second = _scene(d, LISTS[meeting])
     if not same:
-        changes = ["not", "verb", "object", "subject"] + ["roles"] * 4 * meeting
-        changes += ["adjectives"] * 2 * (meeting and first["trait"] != first["look"])
+        changes = ["not", "verb", "object", "subject"] + ["roles"] * 2 * meeting
+        changes += ["adjectives"] * (meeting and first["trait"] != first["look"])
         second = _change(d, LISTS[meeting], first, d.pick(changes))
     return *_two_forms(d, first, second), int(same)
 
@@ -286,16 +284,16 @@ def _entailment(d: _Draw) -> tuple[str, str, int]:
     place, (base, past, _), (_, met, been_met) = (
         d.word(PLACES), _forms(d.say(HANDLE)), _forms(d.say(MEET)),
     )  # fmt: skip
-    if d.chance(0.6):
+    if d.chance(0.4):
         people = [f"{d.say(TRAITS)} {noun}", noun]  # from narrow to wide
         deeds = [f"{d.say(LOOKS)} {_plural(thing)} {place}", f"{_plural(thing)} {place}"]
         deeds += [f"{kind} {place}", kind]
         valid = None
         while valid is not follows:
-            quantifier = d.pick(QUANTIFIERS)
+            quantifier, directions = d.pick(QUANTIFIERS.items(), RARE_QUANTIFIERS.items())
             before, after = ((d.pick(range(2)), d.pick(range(4))) for _ in range(2))
             widened = [b - a for a, b in zip(before, after, strict=True)]
-            ways = zip(widened, QUANTIFIERS[quantifier], strict=True)
+            ways = zip(widened, directions, strict=True)
             valid = all(not step or step * way > 0 for step, way in ways) if any(widened) else None
         first, second = (f"{quantifier} {people[i]} {past} {deeds[j]}" for i, j in (before, after))
         return _sentence(first), _sentence(second), int(not follows)
@@ -303,11 +301,13 @@ def _entailment(d: _Draw) -> tuple[str, str, int]:
     joined = d.pick(["and", "as well as"] if follows else ["or", "but not"])
     trying = d.pick(["managed", "happened"] if follows else ["tried", "promised", "wanted"])
     said = d.word(FACTS if follows else VIEWS)
+    kind = kind if follows else d.pick([other for other in THINGS if other != kind])
     patient, agent = (other, noun) if follows else (noun, other)
     first, second = d.pick([
         (f"the {other} {said} that the {noun} {deed}", f"the {noun} {deed}"),
         (f"the {noun} {trying} to {base} the {thing}", f"the {noun} {deed}"),
         (f"the {noun} {joined} the {other} {deed} {place}", f"the {other} {deed}"),
+        (f"the {noun} {deed} {place}", f"the {noun} {past} one of the {kind}"),
         (f"the {noun} {met} the {other} {place}", f"the {patient} was {been_met} by the {agent}"),
     ])  # fmt: skip
     return _sentence(first), _sentence(second), int(not follows)

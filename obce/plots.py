@@ -7,7 +7,7 @@ import os
 import numpy as np
 from matplotlib.figure import Figure
 
-from obce.card import METRICS
+from obce.card import METRICS, stages_of
 from obce.files import replacing
 from obce.pruning import Plan
 from obce.units import KINDS
@@ -63,7 +63,7 @@ def _mark_thresholds(axes, scores, plan: Plan, kind: str, layers: list[int]) -> 
 
 def stages(record: dict) -> Figure:
     """The main metric at every stage of a compression job, one bar per stage."""
-    rows = list(record["stages"].values())
+    rows = list(stages_of(record).values())
     values = [100 * row["value"] for row in rows]
     figure = Figure(figsize=(6, 0.7 + 0.55 * len(rows)), layout="constrained")
     axes = figure.subplots()

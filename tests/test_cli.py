@@ -92,7 +92,7 @@ def test_main_job_saves_a_smaller_model_with_card_plan_and_record(run, dense, fo
     plan = obce.Plan.load(out / "plan.json")
     small = AutoModelForSequenceClassification.from_pretrained(out)
     assert obce.count_parameters(small) == plan.parameters
-    assert list(record["stages"]) == ["dense", "cut", "repaired", "finetuned"]
+    assert set(record["stages"]) == {"dense", "cut", "repaired", "finetuned"}
     for stage in record["stages"].values():
         assert (stage["rows_used"], stage["rows_official"], stage["complete"]) == (40, 400, False)
     assert record["stages"]["finetuned"]["order"] == (
@@ -282,7 +282,7 @@ def test_interrupted_job_goes_on(dense, tmp_path):
     assert error == "obce: interrupted; the same command goes on where it stopped\n"
     assert not (out / "record.json").exists() and not (out / "config.json").exists()
     state = json.loads((out / "state.json").read_text())
-    assert list(state["stages"]) == ["dense", "cut", "repaired"]
+    assert set(state["stages"]) == {"dense", "cut", "repaired"}
     process = start(*arguments)
     assert process.communicate(timeout=300)[1] == "" and process.returncode == 0
     record = json.loads((out / "record.json").read_text())

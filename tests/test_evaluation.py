@@ -219,7 +219,7 @@ def test_model_hash_is_of_the_tensors_not_the_files(tiny_classifier, tmp_path):
     expected = evaluation.model_sha256(tiny_classifier)
     tiny_classifier.save_pretrained(tmp_path / "one")
     tiny_classifier.save_pretrained(tmp_path / "many", max_shard_size="100kB")
-    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 2
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) == 2
     shutil.copytree(tmp_path / "one", tmp_path / "other")
     tensors = load((tmp_path / "one" / "model.safetensors").read_bytes())
     save_file(
@@ -239,9 +239,11 @@ def test_model_hash_sees_values_names_shapes_and_types():
             model.weight.data[change] += 1e-6
         return model
 
+    empty = linear()
+    empty.weight.data = torch.zeros(2, 0)
     models = [
         linear(), linear(change=(0, 0)), linear(rows=3), linear(dtype=torch.bfloat16),
-        torch.nn.Sequential(linear()), torch.nn.Linear(0, 2, bias=False),
+        torch.nn.Sequential(linear()), linear(rows=1), empty,
     ]  # fmt: skip
     hashes = [evaluation.model_sha256(model) for model in models]
     assert len(set(hashes)) == len(models)
@@ -269,21 +271,30 @@ def test_time_per_1000(tiny_classifier, tokenizer, sentences, monkeypatch):
 # The real model
 
 
-def test_embedded_model_learns_sentiment_and_the_record_fits_the_saved_folder(tmp_path):
-    model, tokenizer, fine_tuned = training.load_classifier("embedded", "mini-sentiment")
-    assert not fine_tuned
-    train = glue.load("mini-sentiment", "train", limit=256)
-    options = {"progress": False, "max_length": 32}
-    training.finetune(
-        model, tokenizer, "mini-sentiment", train=train, output_dir=tmp_path, epochs=1, **options
+def praise_and_blame(good, bad):
+    frames = ["the film was {}", "what a {} story", "{} acting and a {} plot", "i found it {}"]
+    rows = [(f.replace("{}", word), int(word in good)) for f in frames for word in good + bad]
+    return Dataset.from_dict({"sentence": [r[0] for r in rows], "label": [r[1] for r in rows]})
+
+
+def test_embedded_model_learns_and_the_record_fits_the_saved_folder(tmp_path):
+    train = praise_and_blame(
+        ["good", "great", "lovely", "superb", "moving", "happy", "brilliant", "fun"],
+        ["bad", "awful", "boring", "dull", "terrible", "weak", "sad", "stupid"],
     )
-    record = evaluation.evaluate(model, tokenizer, "mini-sentiment", limit=128, **options)
-    assert record["value"] > 0.55
-    loaded = training.load_classifier(tmp_path, "mini-sentiment")
+    unseen = praise_and_blame(["excellent", "wonderful", "nice"], ["horrible", "poor", "dreadful"])
+    model, tokenizer, fine_tuned = training.load_classifier("embedded", "sst2")
+    assert not fine_tuned
+    training.finetune(
+        model, tokenizer, "sst2", train=train, output_dir=tmp_path, epochs=4, batch_size=16,
+        learning_rate=3e-4, progress=False,
+    )  # fmt: skip
+    record = evaluation.evaluate(model, tokenizer, "sst2", dataset=unseen, progress=False)
+    assert record["value"] > 0.8
+    loaded = training.load_classifier(tmp_path, "sst2")
     assert loaded.fine_tuned
-    again = evaluation.evaluate(*loaded[:2], "mini-sentiment", limit=128, **options)
-    varying = ("seconds", "date", "model")
-    assert {k: v for k, v in record.items() if k not in varying} == {
-        k: v for k, v in again.items() if k not in varying
-    }
+    again = evaluation.evaluate(*loaded[:2], "sst2", dataset=unseen, progress=False)
+    for varying in ("seconds", "date", "model"):
+        del record[varying], again[varying]
+    assert record == again
     assert record["model_sha256"] == evaluation.model_sha256(tmp_path)

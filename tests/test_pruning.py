@@ -34,6 +34,8 @@ def bert_without_weights(shape, cls=BertModel):
         return cls(config)
 
 
+FOUR = ("query", "key", "value", "intermediate")  # all kinds but the residual maps
+
 MODELS = {name: bert_without_weights(shape) for name, shape in SHAPES.items()}
 
 
@@ -71,7 +73,7 @@ def hand_made(changes, name="small"):
     ],
 )
 def test_a_percentile_cuts_that_share_of_every_group(target, kept):
-    plan = obce.plan(MODELS["small"], random_scores(SHAPES["small"]), **target)
+    plan = obce.plan(MODELS["small"], random_scores(SHAPES["small"]), kinds=FOUR, **target)
     in_heads, intermediate = kept
     for layer in range(2):
         assert plan.counts(layer) == {
@@ -85,7 +87,8 @@ def test_a_percentile_cuts_that_share_of_every_group(target, kept):
 
 
 def test_parameters_of_a_medium_cut_by_hand():
-    plan = obce.plan(MODELS["small"], random_scores(SHAPES["small"]), level="medium")
+    scores = random_scores(SHAPES["small"])
+    plan = obce.plan(MODELS["small"], scores, level="medium", kinds=FOUR)
     layer = (
         3 * 4 * (8 + 1)  # query, key, value: 4 rows each, with biases
         + (8 * 4 + 8)  # attention_output: 8 rows, a column per value unit, 8 biases
@@ -110,23 +113,29 @@ def test_a_residual_unit_that_goes_takes_its_row_but_not_its_bias():
 # Budgets.
 
 
+# What OBCE reports for BERT-base and BERT-large, then its journal version; the parameters are
+# (total, encoder).
+BUDGETS = [
+    ("BERT-base", FOUR, {"keep_total": 0.5847}, (64_014_421, 39_586_645), 0.5847, 0.465),
+    ("BERT-large", FOUR, {"keep_total": 0.523}, (175_280_195, 142_447_683), 0.523, 0.471),
+    ("BERT-base", FOUR, {"keep_total": 0.47}, (51_457_228, 27_029_452), 0.47, 0.318),
+    ("BERT-large", FOUR, {"keep_total": 0.42}, (140_760_053, 107_927_541), 0.42, 0.357),
+    ("MiniLM", FOUR, {"keep_encoder": 0.465}, (17_017_547, 4_951_115), 0.749, 0.465),
+    ("BERT-base", KINDS, {"keep_total": 0.5847}, (64_014_672, 39_586_896), 0.5847, 0.465),
+    ("BERT-large", KINDS, {"keep_total": 0.523}, (175_279_956, 142_447_444), 0.523, 0.471),
+    ("BERT-base", FOUR[2:], {"keep_total": 0.5847}, (64_014_706, 39_586_930), 0.5847, 0.465),
+]
+
+
 @pytest.mark.parametrize(
-    ("name", "target", "parameters", "keep_total", "keep_encoder"),
-    [
-        # What OBCE reports for BERT-base and BERT-large, then its journal version.
-        ("BERT-base", {"keep_total": 0.5847}, (64_014_421, 39_586_645), 0.5847, 0.465),
-        ("BERT-large", {"keep_total": 0.523}, (175_280_195, 142_447_683), 0.523, 0.471),
-        ("BERT-base", {"keep_total": 0.47}, (51_457_228, 27_029_452), 0.47, 0.318),
-        ("BERT-large", {"keep_total": 0.42}, (140_760_053, 107_927_541), 0.42, 0.357),
-        ("MiniLM", {"keep_encoder": 0.465}, (17_017_547, 4_951_115), 0.749, 0.465),
-    ],
+    ("name", "kinds", "target", "parameters", "keep_total", "keep_encoder"), BUDGETS
 )
 def test_budgets_are_met_by_exactly_these_numbers(
-    name, target, parameters, keep_total, keep_encoder
+    name, kinds, target, parameters, keep_total, keep_encoder
 ):
     """With heads="equal" the counts follow from the shape alone, whatever the scores."""
     for seed in range(2):
-        plan = obce.plan(MODELS[name], random_scores(SHAPES[name], seed), **target)
+        plan = obce.plan(MODELS[name], random_scores(SHAPES[name], seed), kinds=kinds, **target)
         assert plan.parameters[:2] == parameters
     assert plan.keep_total == pytest.approx(keep_total, abs=0.001)
     assert plan.keep_encoder == pytest.approx(keep_encoder, abs=0.001)
@@ -136,7 +145,7 @@ def test_budgets_are_met_by_exactly_these_numbers(
 @given(
     fraction=st.floats(0.35, 1),
     target=st.sampled_from(["keep_total", "keep_encoder"]),
-    kinds=st.sampled_from([DEFAULT_KINDS, KINDS, ("intermediate",), ("query", "key")]),
+    kinds=st.sampled_from([FOUR, KINDS, ("value", "intermediate"), ("query", "key")]),
     mode=st.sampled_from([("layer", "equal"), ("layer", "free"), ("network", "free")]),
     seed=st.integers(0, 9),
 )
@@ -152,8 +161,9 @@ def test_a_budget_is_met_to_a_tenth_of_a_point_or_the_error_names_the_range(
     else:
         plan = obce.plan(model, scores, **{target: fraction}, **options)
         assert getattr(plan, target) == pytest.approx(fraction, abs=0.001)
+        # A head that loses all its values loses its pairs, too.
+        untouched = set(KINDS) - set(kinds) - (set(FOUR[:2]) if "value" in kinds else set())
         for layer in range(6):
-            untouched = [kind for kind in KINDS if kind not in kinds]
             assert all(plan.counts(layer)[k] == SHAPES["MiniLM"].width(k) for k in untouched)
 
 
@@ -222,9 +232,7 @@ def test_per_head_the_lowest_of_each_head_go(tied_scores, percentile):
 
 @pytest.mark.parametrize("kind", ["value", "intermediate"])
 def test_over_the_network_the_lowest_of_all_layers_go(tied_scores, kind):
-    plan = obce.plan(
-        MODELS["MiniLM"], tied_scores, percentile=37.5, kinds=[kind], scope="network"
-    )
+    plan = obce.plan(MODELS["MiniLM"], tied_scores, percentile=37.5, kinds=[kind], scope="network")
     width = SHAPES["MiniLM"].width(kind)
     expected = kept_by_hand(np.concatenate([tied_scores[i, kind] for i in range(6)]), 37.5)
     found = np.concatenate([plan.kept[i, kind] + i * width for i in range(6)])
@@ -246,6 +254,12 @@ def test_per_layer_free_heads_become_unequal():
     plan = obce.plan(MODELS["small"], scores, percentile=25, kinds=["value"], heads="free")
     assert plan.head_widths(0, "value") == [2, 4]
     assert plan.kept[0, "value"].tolist() == [2, 3, 4, 5, 6, 7]
+
+
+def test_the_default_kinds_are_cut_and_no_others():
+    plan = obce.plan(MODELS["small"], random_scores(SHAPES["small"]), percentile=50)
+    assert {kind for kind in KINDS if plan.counts(0)[kind] < 8} == set(DEFAULT_KINDS)
+    assert plan.info["kinds"] == list(DEFAULT_KINDS)
 
 
 def test_query_and_key_go_in_pairs_by_the_geometric_mean():
@@ -322,7 +336,8 @@ def test_a_failed_save_leaves_the_old_plan(tmp_path, monkeypatch):
 
 
 def test_the_table_states_the_numbers():
-    plan = obce.plan(MODELS["BERT-base"], random_scores(SHAPES["BERT-base"]), keep_total=0.5847)
+    scores = random_scores(SHAPES["BERT-base"])
+    plan = obce.plan(MODELS["BERT-base"], scores, keep_total=0.5847, kinds=FOUR)
     lines = str(plan).splitlines()
     assert lines[0].split() == ["layer", *KINDS, "parameters"]
     for layer in range(12):
@@ -358,7 +373,10 @@ def test_the_summary_states_what_a_record_needs():
         ({"keep_total": 0}, "keep_total=0: it must be above 0 and at most 1"),
         ({"keep_encoder": 1.1}, "keep_encoder=1.1: it must be above 0 and at most 1"),
         ({"keep_encoder": float("nan")}, "keep_encoder=nan"),
-        ({"keep_total": 0.5}, r"keep_total=0.5 cannot be reached .*: from 0.5319 to 1.0000 can"),
+        (
+            {"keep_total": 0.5, "kinds": FOUR},
+            r"keep_total=0.5 cannot be reached .*: from 0.5319 to 1.0000 can",
+        ),
         ({"percentile": 50, "kinds": ["values"]}, "unknown kind 'values'; there are query, key"),
         ({"percentile": 50, "kinds": []}, "kinds is empty"),
         ({"percentile": 50, "kinds": ["query", "value"]}, "query and key units go in pairs"),
@@ -382,14 +400,17 @@ def test_bad_requests_are_refused(options, message):
         ((5, "key"), np.ones((384, 1)), "were they made for another model"),
         ((0, "key"), -np.ones(384), "query and key units must not be negative"),
         ((2, "intermediate"), None, "no scores for layer 2, intermediate"),
+        ((2, "intermediate"), "constant", "all 9216 scores of intermediate units are 7"),
     ],
 )
 def test_bad_scores_are_refused(key, values, message):
     scores = random_scores(SHAPES["MiniLM"]) | {key: values}
     if values is None:
         del scores[key]
+    elif isinstance(values, str):
+        scores |= {(layer, key[1]): np.full(1536, 7.0) for layer in range(6)}
     with pytest.raises(ValueError, match=message):
-        obce.plan(MODELS["MiniLM"], scores, percentile=50)
+        obce.plan(MODELS["MiniLM"], scores, percentile=50, kinds=FOUR)
 
 
 def test_scores_of_kinds_that_are_not_cut_are_not_needed():

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import sys
 
 import numpy as np
@@ -12,7 +11,7 @@ from datasets import Dataset
 from safetensors.torch import load, save_file
 from transformers import AutoConfig, BertForSequenceClassification, DistilBertConfig, set_seed
 
-from obce import evaluation, glue, training
+from obce import evaluation, glue, modeling, training
 
 GOOD = "good fine lovely superb moving great happy bright".split()
 BAD = "bad awful boring dull terrible weak sad dreadful".split()
@@ -98,14 +97,14 @@ def test_learns_and_saves(classifier, finetune, tmp_path):
 def test_regression_on_pairs(classifier, tokenizer, tmp_path):
     words = GOOD + BAD
     random = np.random.default_rng(0)
-    pairs = [(random.choice(words), random.choice(words)) for _ in range(320)]
-    scores = [5.0 * ((a in GOOD) == (b in GOOD)) for a, b in pairs]
+    pairs = [(random.choice(words), random.choice(words)) for _ in range(160)]
+    scores = [3.0 * (a in GOOD) + 2.0 * (b in GOOD) for a, b in pairs]
     first, second = zip(*pairs, strict=True)
     train = Dataset.from_dict({"sentence1": first, "sentence2": second, "label": scores})
     model = classifier(num_labels=1)
     result = training.finetune(
-        model, tokenizer, "stsb", train=train, dev=train, output_dir=tmp_path, epochs=8,
-        learning_rate=5e-3, progress=False,
+        model, tokenizer, "stsb", train=train, dev=train, output_dir=tmp_path, epochs=5,
+        batch_size=16, learning_rate=5e-3, progress=False,
     )  # fmt: skip
     assert model.config.problem_type == "regression"
     assert result.metrics["pearson"] > 0.5
@@ -136,7 +135,7 @@ def test_rows_of_like_length_go_together_in_another_order_each_epoch(
         return original(self, model, inputs, *args, **kwargs)
 
     monkeypatch.setattr(training._Trainer, "training_step", training_step)
-    finetune(classifier(), train=sentiment(512), epochs=2)
+    finetune(classifier(), train=sentiment(512), epochs=2, checkpoint_seconds=60)
     first, second = seen[:32], seen[32:]
     assert first != second
     assert sorted(sum(first, [])) == sorted(sum(second, []))  # each row once an epoch
@@ -198,13 +197,36 @@ def test_killed_run_resumes_and_ends_the_same(classifier, finetune, monkeypatch,
     torch.testing.assert_close(weights(resumed), weights(whole), rtol=1e-5, atol=1e-7)
 
 
+def test_compressed_model_trains_resumes_and_loads(tiny_config, finetune, monkeypatch, tmp_path):
+    narrow = {"query_key": [3, 6, 0, 2], "value": [6, 1, 0, 4], "attention_output": 20}
+    narrow |= {"intermediate": 7, "output": 24}
+    config = modeling.ObceBertConfig(**tiny_config.to_dict() | {"layer_widths": [narrow] * 3})
+
+    def make():
+        set_seed(7)
+        return modeling.ObceBertForSequenceClassification(config)
+
+    whole, resumed = make(), make()
+    finetune(whole, output_dir=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        kill_at(patch, 8)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(make())
+    assert finetune(resumed).resumed_from == 7
+    torch.testing.assert_close(weights(resumed), weights(whole), rtol=1e-5, atol=1e-7)
+    loaded = training.load_classifier(tmp_path / "out", "sst2")
+    assert loaded.fine_tuned and type(loaded.model) is type(whole)
+    assert evaluation.model_sha256(loaded.model) == evaluation.model_sha256(resumed)
+
+
 def test_killed_while_saving_the_model(classifier, finetune, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(training.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             finetune(classifier())
     assert os.listdir(tmp_path / "out") == ["checkpoints"]
-    assert finetune(classifier()).resumed_from == 10
+    result = finetune(classifier())
+    assert (result.resumed_from, result.loss) == (10, None)
     assert training.load_classifier(tmp_path / "out", "sst2").fine_tuned
 
 
@@ -259,6 +281,7 @@ def test_loss_that_is_not_finite(classifier, finetune, tmp_path):
 
 @pytest.mark.parametrize("seconds", [0, 60])  # while a checkpoint, or the model, is written
 def test_full_disk(classifier, finetune, tmp_path, seconds):
+    resource = pytest.importorskip("resource", reason="file size limits are POSIX's")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))  # the model has 3 MB
     try:
