@@ -9,6 +9,7 @@ from obce.units import KINDS
 
 METRICS = {
     "accuracy": "accuracy",
+    "accuracy_mismatched": "accuracy, mismatched",
     "f1": "F1",
     "matthews_correlation": "Matthews correlation",
     "pearson": "Pearson",

@@ -177,13 +177,13 @@ def evaluate(
         "device": pick_device(device).type,
         "environment": environment(),
     }
-    context = {"model": _model_name(model), **(context or {})}
+    context = {"model": model_name(model), **(context or {})}
     if clash := sorted(context.keys() & measured.keys()):
         raise ValueError(f"context may not overwrite what is measured: {', '.join(clash)}")
     return context | measured
 
 
-def _model_name(model: PreTrainedModel) -> str:
+def model_name(model: PreTrainedModel) -> str:
     """The name on the Hub, or a folder's last part: a record names nobody's disk."""
     name = model.config.name_or_path or type(model).__name__
     return Path(name).name if os.path.isabs(name) or os.path.isdir(name) else name

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from obce import card, glue, plots
 from obce.activations import collect
@@ -20,6 +21,7 @@ from obce.evaluation import (
     environment,
     evaluate,
     load_record,
+    model_name,
     model_sha256,
     pick_device,
     save_record,
@@ -113,11 +115,12 @@ def analyze(
     Returns:
         the record: per kind and layer the quartiles of the score.
     """
+    _check_out(name, out)
     classifier = load_classifier(name, data.task, data.seed)
     scores, corpus = _scores(classifier, data, analysis, device, progress)
     record = {
         "task": data.task,
-        "model": classifier.model.config.name_or_path,
+        "model": model_name(classifier.model),
         "model_sha256": model_sha256(classifier.model),
         "fine_tuned": classifier.fine_tuned,
         **scores.info,
@@ -184,6 +187,7 @@ def finetune_job(
     progress: bool = True,
 ) -> dict[str, Any]:
     """Fine-tune a model on a task into ``out``, evaluate it, write ``finetune.json``."""
+    _check_out(name, out)
     arguments = {"model": name, **asdict(data), **asdict(tuning)}
     if (out / "finetune.json").is_file():
         done = load_record(out / "finetune.json")
@@ -217,12 +221,19 @@ def finetune_job(
         context={
             "arguments": arguments,
             "order": "fine-tune",
-            "model": model.config.name_or_path,
+            "model": model_name(model),
             "training": _training_record(training, train, data.task),
         },
     )
     save_record(record, out / "finetune.json")
     return record
+
+
+def _check_out(name: str, out: Path) -> None:
+    if Path(name).is_dir() and out.resolve() == Path(name).resolve():
+        raise ValueError(f"{out} is the model's own folder: choose another one to write to")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: choose a folder to write to")
 
 
 def _training_record(training, train, task: str) -> dict[str, Any]:
@@ -275,6 +286,7 @@ class _Compression:
 
     def run(self) -> dict[str, Any]:
         self.cut.check()
+        _check_out(self.name, self.out)
         arguments = {
             "model": self.name,
             "data": asdict(self.data),
@@ -313,7 +325,7 @@ class _Compression:
         """The dense model, fine-tuned for the task (here, if it was not yet)."""
         classifier = load_classifier(self.name, self.data.task, self.data.seed)
         dense_bert(classifier.model)
-        self.source = classifier.model.config.name_or_path
+        self.source = model_name(classifier.model)
         # Only now is the input known to be good: nothing was written before.
         self.out.mkdir(parents=True, exist_ok=True)
         if not classifier.fine_tuned:
@@ -404,22 +416,27 @@ class _Compression:
     def _evaluate(self, stage: str, model, tokenizer, plan: Plan | None) -> None:
         if stage in self.state["stages"]:
             return
-        self.state["stages"][stage] = evaluate(
-            model,
-            tokenizer,
-            self.data.task,
-            dataset=self.dev,
-            seed=self.data.seed,
-            max_length=self.tuning.max_length,
-            device=self.device,
-            progress=self.progress,
-            context={
-                "model": self.source,
-                "stage": card.STAGES[stage],
-                "order": self._order(stage),
-                **({"plan": plan.summary()} if plan else {}),
-            },
-        )
+        data = self.data
+        options = {
+            "seed": data.seed,
+            "max_length": self.tuning.max_length,
+            "device": self.device,
+            "progress": self.progress,
+        }
+        context = {
+            "model": self.source,
+            "stage": card.STAGES[stage],
+            "order": self._order(stage),
+            **({"plan": plan.summary()} if plan else {}),
+        }
+        record = evaluate(model, tokenizer, data.task, dataset=self.dev, context=context, **options)
+        if "dev_mismatched" in glue.get_task(data.task).rows:  # MNLI's second dev set
+            rows = {"folder": data.glue_dir, "limit": data.dev_limit}
+            other = evaluate(model, tokenizer, data.task, split="dev_mismatched", **rows, **options)
+            names = ("metrics", "rows_used", "rows_official", "complete", "data_sha256")
+            record["dev_mismatched"] = {name: other[name] for name in names}
+            record["metrics"] |= {f"{n}_mismatched": v for n, v in other["metrics"].items()}
+        self.state["stages"][stage] = record
         save_record(self.state, self.state_path)
 
     def _order(self, stage: str) -> str:
@@ -436,6 +453,7 @@ class _Compression:
         timing = time_side_by_side(
             {"dense": dense, "compressed": small},
             glue.texts(self.dev)[:1000],
+            progress=self.progress,
             max_length=self.tuning.max_length,
             device=self.device,
         )
@@ -460,7 +478,12 @@ class _Compression:
 
 
 def time_side_by_side(
-    classifiers: dict[str, Classifier], texts: Sequence, *, rounds: int = 3, **options
+    classifiers: dict[str, Classifier],
+    texts: Sequence,
+    *,
+    rounds: int = 3,
+    progress: bool = False,
+    **options,
 ) -> dict[str, dict[str, Any]]:
     """``time_per_1000`` of several models in turn, so that a busy moment hits all of them.
 
@@ -468,9 +491,10 @@ def time_side_by_side(
         per model the median, least and most of ``rounds``, and what else they depend on.
     """
     measured: dict[str, list[dict]] = {name: [] for name in classifiers}
-    for _ in range(rounds):
-        for name, (model, tokenizer, _) in classifiers.items():
-            measured[name].append(time_per_1000(model, tokenizer, texts, repeats=1, **options))
+    turns = [name for _ in range(rounds) for name in classifiers]
+    for name in tqdm(turns, desc="time", unit="pass", disable=not progress, leave=False):
+        model, tokenizer, _ = classifiers[name]
+        measured[name].append(time_per_1000(model, tokenizer, texts, repeats=1, **options))
     result = {}
     for name, found in measured.items():
         seconds = [one["median"] for one in found]

@@ -66,8 +66,8 @@ ASPECTS = """plot acting soup service room music ending dialogue breakfast staff
 show direction wine dessert lobby pool garden concert tour lecture host menu bread camera script
 chorus finale sauce stage guide museum ferry bakery market exhibition"""
 FACTS, VIEWS = "knew noticed proved regretted realized", "said hoped claimed believed thought"
-QUANTIFIERS = {"every": (-1, 1), "no": (-1, -1), "some": (1, 1), "not every": (1, -1)}
-RARE_QUANTIFIERS = {"at least one": (1, 1), "at most one": (-1, -1)}
+QUANTIFIERS = {"some": (1, 1), "at least one": (1, 1), "every": (-1, 1), "no": (-1, -1)}
+RARE_QUANTIFIERS = {"more than one": (1, 1), "at most one": (-1, -1)}
 """Whether the noun and the verb phrase may be widened (1) or narrowed (-1) keeping the truth."""
 MEN = "boy king uncle waiter monk prince brother nephew grandfather duke"
 WOMEN = "girl queen aunt waitress nun princess sister niece grandmother duchess"
@@ -281,34 +281,35 @@ def _entailment(d: _Draw) -> tuple[str, str, int]:
     """Does the second sentence follow from the first? (Label 0 if it does, as in GLUE.)"""
     follows, kind, name = d.chance(0.5), d.pick(THINGS), d.word(PEOPLE)
     noun, other, thing = d.pick(name.split("/")), d.say(PEOPLE, name), d.say(THINGS[kind])
-    place, (base, past, _), (_, met, been_met) = (
-        d.word(PLACES), _forms(d.say(HANDLE)), _forms(d.say(MEET)),
-    )  # fmt: skip
-    if d.chance(0.4):
+    place, rival = d.word(PLACES), d.say(ALL_THINGS, *THINGS[kind].split())
+    (base, past, done), (_, met, been_met) = _forms(d.say(HANDLE)), _forms(d.say(MEET))
+    if d.chance(0.3):
         people = [f"{d.say(TRAITS)} {noun}", noun]  # from narrow to wide
         deeds = [f"{d.say(LOOKS)} {_plural(thing)} {place}", f"{_plural(thing)} {place}"]
         deeds += [f"{kind} {place}", kind]
-        valid = None
-        while valid is not follows:
-            quantifier, directions = d.pick(QUANTIFIERS.items(), RARE_QUANTIFIERS.items())
-            before, after = ((d.pick(range(2)), d.pick(range(4))) for _ in range(2))
-            widened = [b - a for a, b in zip(before, after, strict=True)]
-            ways = zip(widened, directions, strict=True)
-            valid = all(not step or step * way > 0 for step, way in ways) if any(widened) else None
+        quantifier, directions = d.pick(QUANTIFIERS.items(), RARE_QUANTIFIERS.items())
+        before = [d.pick(range(2)), d.pick(range(4))]
+        after, edited = list(before), d.pick(range(2))
+        while after == before:
+            after[edited] = d.pick(range(len((people, deeds)[edited])))
+        if follows != ((after[edited] > before[edited]) == (directions[edited] > 0)):
+            before, after = after, before
         first, second = (f"{quantifier} {people[i]} {past} {deeds[j]}" for i, j in (before, after))
         return _sentence(first), _sentence(second), int(not follows)
     deed = f"{past} the {thing}"
-    joined = d.pick(["and", "as well as"] if follows else ["or", "but not"])
-    trying = d.pick(["managed", "happened"] if follows else ["tried", "promised", "wanted"])
+    claim, told = f"the {noun} {deed}", f"the {noun} {deed} {place}"
     said = d.word(FACTS if follows else VIEWS)
-    kind = kind if follows else d.pick([other for other in THINGS if other != kind])
+    trying = d.pick(["managed", "happened"] if follows else ["tried", "promised", "wanted"])
+    joined = d.pick(["and", "as well as"] if follows else ["or", "but not"])
     patient, agent = (other, noun) if follows else (noun, other)
     first, second = d.pick([
-        (f"the {other} {said} that the {noun} {deed}", f"the {noun} {deed}"),
-        (f"the {noun} {trying} to {base} the {thing}", f"the {noun} {deed}"),
+        (f"the {other} {said} that {claim}", claim),
+        (f"the {noun} {trying} to {base} the {thing}", claim),
         (f"the {noun} {joined} the {other} {deed} {place}", f"the {other} {deed}"),
-        (f"the {noun} {deed} {place}", f"the {noun} {past} one of the {kind}"),
         (f"the {noun} {met} the {other} {place}", f"the {patient} was {been_met} by the {agent}"),
+        (told, f"the {thing} was {done} by the {noun if follows else other}"),
+        (told, f"the {noun} {past} the {thing if follows else rival}"),
+        (told, claim if follows else f"the {noun} did not {base} the {thing}"),
     ])  # fmt: skip
     return _sentence(first), _sentence(second), int(not follows)
 

@@ -1,4 +1,4 @@
-"""Write the README's table of results from the records in this folder: python results/table.py"""
+"""Write the README's tables from the records in this folder: python results/table.py"""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from obce.files import replacing
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-BEGIN, END = "<!-- results:begin -->\n", "<!-- results:end -->"
+TRIALS = ("sst2", "stsb")
 TASKS = ("sst2", "cola", "mrpc", "stsb", "rte")
 
 
 def section() -> str:
-    """The table and what has to be known of it, in Markdown."""
+    """The table of results and what has to be known of it, in Markdown."""
     rows = [
         [
             *("task: metric, %", "dense", "cut", "cut, repaired", "and fine-tuned"),
@@ -46,26 +46,64 @@ def section() -> str:
             f"{task} {first['rows_used']:,} of {first['rows_official']:,} training rows, "
             f"{first['epochs']:g} + {again['epochs']:g} epochs, {dense['rows_used']:,} dev rows"
         )
-    plan, environment, threads = record["plan"], dense["environment"], timing["dense"]["threads"]
-    return f"""\
-{markdown_table(rows)}
+    plan, cpu, how = record["plan"], dense["environment"]["cpu"], timing["dense"]
+    facts = [
+        "One run each, seed "
+        f"{dense['seed']}: differences of a point or two say nothing.",
+        "The embedded 6-layer MiniLM, dev split.",
+        f"Score: {plan['score'].replace('_', ' ')} of the `{plan['cloud']}` cloud over "
+        f"{plan['texts']} training texts.",
+        f"Kept: {plan['keep_encoder']:.1%} of the encoder, which are {plan['keep_total']:.1%} of "
+        "this model (embeddings are half of it) and would be 58.47 % of BERT-base.",
+        f"Cut: {' and '.join(plan['kinds'])} units.",
+        f"Repair: least squares over {record['repair']['texts']:,} training texts.",
+        f"Seconds: the median of {how['repeats']} passes over up to 1,000 dev texts sorted by "
+        f"length, in batches of {how['batch_size']}, threads: {how['threads']}, {cpu}.",
+        f"Rows, and epochs dense + after the repair: {'; '.join(notes)}.",
+        "Made by `results/run.sh` from the records in `results/`.",
+    ]
+    return "\n".join([markdown_table(rows), "", *facts, ""])
 
-One run each with seed {dense["seed"]}: differences of a point or two say nothing. The embedded
-6-layer MiniLM, dev split; score: {plan["score"].replace("_", " ")} of the `{plan["cloud"]}` cloud
-over {plan["texts"]} training texts; {plan["keep_encoder"]:.1%} of the encoder kept, which are
-{plan["keep_total"]:.1%} of this model (embeddings are half of it) and would be 58.5 % of BERT-base;
-cut kinds: {", ".join(plan["kinds"])}; repair: least squares over
-{record["repair"]["texts"]:,} training texts. Seconds: the median of
-{timing["dense"]["repeats"]} passes over up to 1,000 dev texts sorted by length, batches of {timing["dense"]["batch_size"]},
-{threads} thread{"s" * (threads > 1)} of {environment["cpu"]}. Rows and epochs (dense + after the
-repair): {"; ".join(notes)}. Made by `results/run.sh` from the records in `results/`.
-"""
+
+def trial() -> str:
+    """What the trial behind the defaults gave, one row per case, in Markdown."""
+    records = [load_record(HERE / f"trial_{task}.json") for task in TRIALS]
+    columns = [f"{task}, {stage}" for task in TRIALS for stage in ("cut", "cut, repaired")]
+    rows = [["score, cloud", "kinds cut", "else", *columns]]
+    for found in zip(*(record["rows"] for record in records), strict=True):
+        case = found[0]["case"]
+        assert all(row["case"] == case for row in found)
+        extras = [f"{name} {case[name]}" for name in ("heads", "scope", "repair") if name in case]
+        values = [next(iter(row[stage].values())) for row in found for stage in ("cut", "repaired")]
+        rows.append(
+            [
+                ", ".join(filter(None, (case["score"], case.get("cloud")))).replace("_", " "),
+                ", ".join(case["kinds"]) if len(case["kinds"]) < 6 else "all six",
+                ", ".join(extras).replace("_", " "),
+                *[f"{100 * value:.1f}" for value in values],
+            ]
+        )
+    dense = [
+        f"{task}: {100 * next(iter(record['dense'].values())):.1f}"
+        for task, record in zip(TRIALS, records, strict=True)
+    ]
+    first = records[0]
+    note = (
+        f"Main metric on dev (%), {first['keep_encoder']:.1%} of the encoder kept, one run each, "
+        f"no training after the cut; {first['score_texts']} texts scored, "
+        f"{first['repair_texts']:,} for the repair. Dense: {', '.join(dense)}. "
+        "Made by `results/trial.py`."
+    )
+    return "\n".join([markdown_table(rows), "", note, ""])
 
 
 def readme(text: str) -> str:
-    """A README with its section of results made anew."""
-    before, rest = text.split(BEGIN)
-    return before + BEGIN + section() + END + rest.split(END)[1]
+    """A README with its tables made anew."""
+    for name, make in (("results", section), ("trial", trial)):
+        begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+        before, rest = text.split(begin)
+        text = before + begin + make() + end + rest.split(end)[1]
+    return text
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("cli")
 
 
-def tiny_model(tokenizer, target, layers=3):
+def tiny_model(tokenizer, target, layers=3, task=TASK):
     """A tiny classifier with a head for the task, saved like any other."""
     torch.manual_seed(0)
-    labels = dict(enumerate(glue.get_task(TASK).labels))
+    labels = dict(enumerate(glue.get_task(task).labels))
     config = BertConfig(
         hidden_size=24,
         num_hidden_layers=layers,
@@ -126,6 +126,22 @@ def test_plan_of_one_job_serves_another(run, dense, folder):
     assert all((kept[0][key] == kept[1][key]).all() for key in kept[0])
 
 
+def test_mnli_is_judged_on_both_of_its_dev_sets(run, tokenizer, tmp_path):
+    mnli = tmp_path / "glue" / "MNLI"
+    mnli.mkdir(parents=True)
+    labels = ("entailment", "neutral", "contradiction")
+    rows = "".join(f"A dog runs {i}.\tIt moves.\t{labels[i % 3]}\n" for i in range(30))
+    for name in ("train", "dev_matched", "dev_mismatched"):
+        (mnli / f"{name}.tsv").write_text("sentence1\tsentence2\tgold_label\n" + rows)
+    model = tiny_model(tokenizer, tmp_path / "model", task="mnli")
+    options = ("--task", "mnli", "--glue-dir", tmp_path / "glue", "--level", "light")
+    assert run(*job(model, tmp_path / "out", *options))[0] == 0
+    stage = json.loads((tmp_path / "out" / "record.json").read_text())["stages"]["repaired"]
+    assert set(stage["metrics"]) == {"accuracy", "accuracy_mismatched"}
+    assert stage["dev_mismatched"]["rows_official"] == 9832
+    assert "accuracy, mismatched" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_analyze_finetune_and_evaluate(run, dense, folder):
     status, printed, _ = run(
         "analyze", dense, "--task", TASK, "--out", folder / "an", "--texts", 16, "--quiet"
@@ -200,6 +216,18 @@ def test_models_that_cannot_be_used(run, dense, folder, tmp_path):
     weights = (torn / "model.safetensors").read_bytes()
     (torn / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     refused(torn, "cannot load")
+
+
+def test_own_folder_is_not_written_to(run, dense, tmp_path):
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in dense.iterdir())
+    tune = ("finetune", dense, "--task", TASK, "--out", dense)
+    for command in (job(dense, dense, "--level", "light"), tune):
+        status, _, error = run(*command)
+        assert status == 2 and "the model's own folder" in error
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in dense.iterdir()) == before
+    (tmp_path / "file").touch()
+    status, _, error = run(*job(dense, tmp_path / "file", "--level", "light"))
+    assert status == 2 and "is a file" in error
 
 
 def test_constant_outputs_have_nothing_to_choose_by(run, dense, tmp_path):

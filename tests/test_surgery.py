@@ -495,7 +495,7 @@ def test_huge_constant_units_do_not_stop_least_squares(tiny_bert, tokenizer, sen
     with torch.no_grad():
         for linear in (layer.attention.self.value, layer.intermediate.dense):
             linear.weight.zero_()
-            linear.bias.mul_(10_000)
+            linear.bias.mul_(100_000)
     kept = {(1, "value"): [*range(0, 24, 3)], (1, "intermediate"): [*range(0, 40, 2)]}
     small = obce.compress(
         tiny_bert,
@@ -552,10 +552,10 @@ def test_bad_texts_are_refused(tiny_bert, tokenizer, texts, max_length, message,
 def test_a_model_that_puts_out_nan_is_refused(tiny_bert, tokenizer, sentences, repair):
     with torch.no_grad():
         tiny_bert.encoder.layer[1].attention.self.value.weight[0, 0] = torch.nan
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="layer 1, .* not finite"):
         obce.compress(
             tiny_bert,
-            plan_for(tiny_bert, EVERYTHING),
+            plan_for(tiny_bert, AWKWARD),
             repair=repair,
             texts=sentences,
             tokenizer=tokenizer,
