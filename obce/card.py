@@ -128,18 +128,18 @@ score ({score}) were removed, their rows and columns with them. Nothing is maske
 {markdown_table(stage_rows(record))}
 
 Order of steps: {stages[-1]["order"]}. Seconds per 1,000 texts: median of
-{timing["repeats"]} runs, batches of {timing["batch_size"]}, {timing["threads"]} threads,
-{timing["device"]} ({environment["cpu"]}).
+{timing["repeats"]} passes, batches of {timing["batch_size"]}, device {timing["device"]}
+({environment["cpu"]}), threads: {timing["threads"]}.
 
 ## How to load it
 
-With `pip install obce` and `import obce`, or without obce by `trust_remote_code=True`:
+With `trust_remote_code=True`, or, where obce is installed, without it after `import obce`:
 
 ```python
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 folder = "."  # this folder
-tokenizer = AutoTokenizer.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
 ```
 

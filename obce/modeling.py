@@ -129,7 +129,10 @@ class ObceSelfAttention(BertSelfAttention):
     def forward(self, hidden_states, attention_mask=None, past_key_values=None, **kwargs):
         live = [w for w in self.value_widths if w]
         if not live:
-            return hidden_states[..., :0], None
+            batch, tokens = hidden_states.shape[:2]
+            eager = self.config._attn_implementation == "eager"
+            none = hidden_states.new_empty(batch, 0, tokens, tokens) if eager else None
+            return hidden_states[..., :0], none
         width = max(self.query_key + self.value_widths)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward

@@ -19,6 +19,7 @@ from obce.units import KINDS, Key, Parameters, Shape, count_parameters, shape_of
 LEVELS = {"light": 25.0, "medium": 50.0, "severe": 75.0}  # percentiles: the three quartiles
 # Chosen by a trial on SST-2 and STS-B: see the README.
 DEFAULT_KINDS = ("value", "intermediate")
+FORMAT = "obce plan 1"
 TOLERANCE = 0.001  # a budget is met to within 0.1 points
 
 
@@ -113,7 +114,7 @@ class Plan:
     def save(self, path: str | os.PathLike) -> None:
         """Write as JSON."""
         data = {
-            "format": "obce plan 1",
+            "format": FORMAT,
             "shape": self.shape.as_dict(),
             "dense": self.dense._asdict(),
             "parameters": self.parameters._asdict(),
@@ -143,14 +144,21 @@ class Plan:
                 for layer, kinds in enumerate(data["kept"])
                 for kind, units in kinds.items()
             }
-            info = dict(data["info"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is not an obce plan") from error
-        return cls(shape, kept, dense, info)
+            if data["format"] != FORMAT:
+                raise ValueError(f"its format is {data['format']!r}, not {FORMAT!r}")
+            plan = cls(shape, kept, dense, dict(data["info"]))
+            if plan.parameters != Parameters(**data["parameters"]):
+                raise ValueError("its parameters are not those that follow from its units")
+        except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is not an obce plan: {error}") from error
+        return plan
 
 
 def _checked_units(shape: Shape, key: Key, units) -> np.ndarray:
-    units = np.asarray(units, dtype=np.int64) if len(units) else np.empty(0, dtype=np.int64)
+    units = np.asarray(units) if len(units) else np.empty(0, dtype=np.int64)
+    if units.dtype.kind not in "iu":
+        raise ValueError(f"layer {key[0]}, {key[1]}: units are named by whole numbers")
+    units = units.astype(np.int64)
     width = shape.width(key[1])
     if units.ndim != 1 or (np.diff(units) <= 0).any() or (len(units) and units[0] < 0):
         raise ValueError(
@@ -356,9 +364,10 @@ def _solve(cut, quantiles: dict, target: str, fraction: float) -> Plan:
             low = middle
         else:
             high = middle
-    best = min(
-        (cut(steps[low]), cut(steps[high])), key=lambda p: abs(getattr(p, target) - fraction)
+    nearest = min(
+        (steps[low], steps[high]), key=lambda step: abs(getattr(cut(step), target) - fraction)
     )
+    best = cut(nearest)
     reached = getattr(best, target)
     if fraction < least - TOLERANCE or fraction > most + TOLERANCE:
         raise ValueError(
@@ -367,8 +376,8 @@ def _solve(cut, quantiles: dict, target: str, fraction: float) -> Plan:
         )
     if abs(reached - fraction) > TOLERANCE:
         raise ValueError(
-            f"{target}={fraction} cannot be met to within 0.1 points on so small a model; "
-            f"the nearest that can is {reached:.4f}"
+            f"{target}={fraction} cannot be met to within 0.1 points, the steps of this model are "
+            f"coarser: the nearest is {reached:.4f} (heads='free' takes smaller steps)"
         )
-    best.info["percentile"] = round(100 * steps[low][0], 3)
+    best.info["percentile"] = round(100 * max(nearest[0], 0), 3)
     return best

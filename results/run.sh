@@ -18,7 +18,7 @@ declare -A options=(
 for task in "${@:-sst2 cola mrpc stsb rte}"; do
   for name in $task; do
     # shellcheck disable=SC2086
-    "$bin/obce" compress embedded --task "$name" --keep-encoder 0.465 ${options[$name]} \
+    "$bin/obce" compress embedded --task "$name" --keep-encoder 0.465 --ridge 0.001 ${options[$name]} \
       --out "out/results/$name"
     cp "out/results/$name/record.json" "results/compress_$name.json"
   done

@@ -56,7 +56,8 @@ def section() -> str:
         f"Kept: {plan['keep_encoder']:.1%} of the encoder, which are {plan['keep_total']:.1%} of "
         "this model (embeddings are half of it) and would be 58.47 % of BERT-base.",
         f"Cut: {' and '.join(plan['kinds'])} units.",
-        f"Repair: least squares over {record['repair']['texts']:,} training texts.",
+        f"Repair: least squares over {record['repair']['texts']:,} training texts, "
+        f"ridge {record['arguments']['cut']['ridge']:g}.",
         f"Seconds: the median of {how['repeats']} passes over up to 1,000 dev texts sorted by "
         f"length, in batches of {how['batch_size']}, threads: {how['threads']}, {cpu}.",
         f"Rows, and epochs dense + after the repair: {'; '.join(notes)}.",

@@ -89,6 +89,7 @@ def main() -> None:
                 repair=case.get("repair", "least_squares"),
                 texts=repaired,
                 tokenizer=tokenizer,
+                ridge=1e-3,
             )
             row = {"case": case, "cut": metrics(obce.compress(model, plan))}
             record["rows"].append(row | {"repaired": metrics(mended)})

@@ -11,11 +11,11 @@ from obce import glue, miniature
 
 # sha256 of the rows as JSON. A change here changes every record made on these tasks.
 DIGESTS = {
-    ("mini-acceptability", "train"): "1423738ba606ce78",
+    ("mini-acceptability", "train"): "8648e4f3b043c8d3",
     ("mini-sentiment", "train"): "f3da87c0f1f37af8",
-    ("mini-paraphrase", "dev"): "bf7dd2987e07b758",
+    ("mini-paraphrase", "dev"): "e785b483e17c5833",
     ("mini-similarity", "dev"): "aee027be44270d91",
-    ("mini-entailment", "test"): "592a376d40d7c6e4",
+    ("mini-entailment", "test"): "826c52532ff85b2a",
 }
 
 
