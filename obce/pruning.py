@@ -376,8 +376,8 @@ def _solve(cut, quantiles: dict, target: str, fraction: float) -> Plan:
         )
     if abs(reached - fraction) > TOLERANCE:
         raise ValueError(
-            f"{target}={fraction} cannot be met to within 0.1 points, the steps of this model are "
-            f"coarser: the nearest is {reached:.4f} (heads='free' takes smaller steps)"
+            f"{target}={fraction} cannot be met to within 0.1 points, since units go in coarser "
+            f"steps here; the nearest that can is {reached:.4f}"
         )
     best.info["percentile"] = round(100 * max(nearest[0], 0), 3)
     return best
