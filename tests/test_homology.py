@@ -178,6 +178,17 @@ def test_beads_on_a_string(rounds, monkeypatch):
     np.testing.assert_allclose(batched_deaths(points), expected, rtol=1e-9)
 
 
+def test_most_clouds_need_no_spanning_tree(monkeypatch):
+    """A blob is done by its first bound, two and three blobs by their second and third."""
+    monkeypatch.setattr(homology, "_prim", None)
+    points = np.stack([blob(), blob(), blob()])
+    points[1, 100:] += 9
+    points[2, 50:] += 9
+    points[2, 100:] += 20
+    expected = [single_linkage(p)[-1] for p in points]
+    np.testing.assert_allclose(merge_radius(points), expected, rtol=1e-12)
+
+
 # Batches
 
 
