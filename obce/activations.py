@@ -7,12 +7,15 @@ reads them back as point clouds.
 Which tokens count: texts are cut to ``max_length`` tokens (never more than the model's
 positions). Texts of equal length are run together, so no padding token is ever fed to the
 model. [CLS] and [SEP] are real tokens and count, unless ``special_tokens=False``; the ``cls``
-cloud always exists.
+cloud always exists (in layer 0 it is one point for query, key and value: [CLS] has seen nothing
+of its text yet).
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,14 +92,11 @@ def encode(tokenizer, texts: Sequence[Text], max_length: int) -> list[dict[str, 
     if not texts:
         raise ValueError("the corpus is empty: at least two texts are needed")
     for i, text in enumerate(texts):
-        parts = text if isinstance(text, (tuple, list)) else (text,)
-        if not (len(parts) in (1, 2) and all(isinstance(part, str) for part in parts)):
+        pair = isinstance(text, (tuple, list)) and len(text) == 2
+        if not all(isinstance(part, str) for part in (text if pair else [text])):
             raise ValueError(f"text {i} is neither a string nor a pair of strings: {text!r:.60}")
-    firsts = [t if isinstance(t, str) else t[0] for t in texts]
-    pairs = [t if isinstance(t, str) else t[1] for t in texts]
     encoded = tokenizer(
-        firsts,
-        pairs if any(not isinstance(t, str) for t in texts) else None,
+        [text if isinstance(text, str) else tuple(text) for text in texts],
         truncation=True,
         max_length=max_length,
         return_token_type_ids=True,
@@ -156,7 +156,9 @@ class Activations:
         for i in np.flatnonzero(self.counted == 0):
             raise ValueError(f"text {i} has no tokens but special ones, which are left out")
         self.order: list[int] = []  # texts in the order in which they were run
-        self._folder = tempfile.TemporaryDirectory(prefix="obce-")
+        self._folder = Path(tempfile.mkdtemp(prefix="obce-"))
+        # A TemporaryDirectory would warn when it goes with the object.
+        self._remove = weakref.finalize(self, shutil.rmtree, self._folder)
         self._stores = [s for s in ("cls", "mean") if s in clouds]
         if {"texts", "tokens"} & set(clouds):
             self._stores.append("tokens")
@@ -170,13 +172,13 @@ class Activations:
 
     def close(self) -> None:
         """Remove the temporary files."""
-        self._folder.cleanup()
+        self._remove()
 
     def __len__(self) -> int:
         return len(self.encodings)
 
     def _path(self, key: Key, store: str) -> Path:
-        return Path(self._folder.name) / f"{key[0]:02d}.{key[1]}.{store}.float32"
+        return self._folder / f"{key[0]:02d}.{key[1]}.{store}.float32"
 
     def _append(self, key: Key, batch: list[int], output: torch.Tensor) -> None:
         """Write one batch's outputs, (texts, tokens, units), to the stores of ``key``."""
@@ -191,7 +193,9 @@ class Activations:
             if store == "cls":
                 block = values[:, 0]
             elif store == "mean":
-                block = (values * rows[..., None]).sum(1) / rows.sum(1, keepdim=True)
+                # in float64, in which a constant unit's mean does not depend on the length
+                sums = (values.double() * rows[..., None]).sum(1)
+                block = (sums / rows.sum(1, keepdim=True)).float()
             else:
                 block = values[rows]
             with open(self._path(key, store), "ab") as file:
@@ -199,7 +203,12 @@ class Activations:
 
     def _read(self, key: Key, store: str, units: slice) -> np.ndarray:
         """(units, points) of a store, read in blocks of rows so that memory stays bounded."""
-        width = self.shape.width(key[1])
+        layer, kind = key
+        if key not in self.keys:
+            raise ValueError(f"layer {layer}, {kind!r} was not collected")
+        if not self._remove.alive:
+            raise ValueError("these activations are closed: their temporary files are gone")
+        width = self.shape.width(kind)
         total = int(self.counted.sum()) if store == "tokens" else len(self)
         start, stop, _ = units.indices(width)
         result = np.empty((stop - start, total), dtype=np.float32)
@@ -236,8 +245,6 @@ class Activations:
             ValueError: a layer, kind or cloud that was not collected.
         """
         key = (layer, kind)
-        if key not in self.keys:
-            raise ValueError(f"layer {layer}, {kind!r} was not collected")
         if cloud not in self.clouds:
             raise ValueError(f"cloud {cloud!r} was not collected; there are {list(self.clouds)}")
         if cloud in ("cls", "mean"):
@@ -269,7 +276,7 @@ class Activations:
         key = (layer, kind)
         if key not in self._medians:
             parts = [
-                self._median_of(self.cloud(layer, kind, "tokens", part))[:, 0]
+                self._median_of(self._read(key, "tokens", part))[:, 0]
                 for part in self.chunks(layer, kind, "tokens")
             ]
             self._medians[key] = np.concatenate(parts)
@@ -323,21 +330,24 @@ def collect(
     """
     bert = dense_bert(model)
     shape = shape_of(model)
+    kinds, clouds = tuple(kinds), tuple(clouds)
     for name, given, known in (("kind", kinds, KINDS), ("cloud", clouds, CLOUDS)):
         for item in given:
             if item not in known:
                 raise ValueError(f"unknown {name} {item!r}; there are {', '.join(known)}")
-    layers = range(shape.layers) if layers is None else layers
+    layers = range(shape.layers) if layers is None else tuple(layers)
     for layer in layers:
         if not 0 <= layer < shape.layers:
             raise ValueError(f"no layer {layer}: this model has layers 0 to {shape.layers - 1}")
-    keys = [(layer, kind) for layer in layers for kind in kinds]
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: at least 1 text is run at once")
+    keys = list(dict.fromkeys((layer, kind) for layer in layers for kind in kinds))
     max_length = length_limit(bert, max_length)
     encodings = encode(tokenizer, texts, max_length)
     if len(encodings) < 2:
         raise ValueError("one text makes clouds of one point: at least two texts are needed")
 
-    found = Activations(shape, keys, encodings, tuple(clouds), special_tokens, max_length, memory)
+    found = Activations(shape, keys, encodings, clouds, special_tokens, max_length, memory)
     bar = tqdm(total=len(encodings), desc="activations", unit="text", disable=not progress)
     try:
         with bar, evaluating(model), torch.inference_mode():

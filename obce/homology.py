@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from scipy.spatial.distance import pdist, squareform
 from threadpoolctl import threadpool_limits
 
 CHUNK_BYTES = 4 << 20  # squared distances walked at once by one thread: about a core's cache
@@ -112,6 +113,9 @@ def _in_chunks(work: Callable, clouds: np.ndarray, out: np.ndarray) -> np.ndarra
     def run(start: int) -> None:
         out[start : start + step] = work(clouds[start : start + step].astype(np.float64))
 
+    if len(clouds) <= step:  # starting threads takes longer than a small cloud does
+        run(0)
+        return out
     # NumPy and BLAS release the interpreter's lock in their loops: plain threads share the
     # cores, one chunk each, and BLAS must not start threads of its own inside them.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -169,15 +173,24 @@ def _last_merge(points: np.ndarray) -> np.ndarray:
 
 
 def _spanning_tree(points: np.ndarray) -> np.ndarray:
-    """(units, n, d) -> (units, n - 1): sorted edge lengths of minimum spanning trees."""
-    return np.sort(_prim(points, _squared_distances(points)), axis=1)
+    """(units, n, d) -> (units, n - 1): sorted edge lengths of minimum spanning trees.
+
+    An edge far shorter than its cloud is wide may have been chosen by rounding alone: those
+    clouds are done again with distances taken by difference.
+    """
+    edges = _prim(points, _squared_distances(points))
+    width = np.linalg.norm(np.ptp(points, axis=1), axis=1)
+    for u in np.flatnonzero(edges.min(axis=1, initial=np.inf) < 1e-3 * width):
+        distance = squareform(pdist(points[u], "sqeuclidean"))
+        edges[u] = _prim(points[u : u + 1], distance[None])[0]
+    return np.sort(edges, axis=1)
 
 
 def _squared_distances(points: np.ndarray) -> np.ndarray:
     """(units, n, d) -> (units, n, n), by one matrix product in float64.
 
     Rounding leaves about 1e-16 of a cloud's squared size, so these choose edges and are never
-    reported: the chosen edges are measured anew, and duplicates die at exactly 0.
+    reported: the chosen edges are measured anew.
     """
     points = points - points.mean(axis=1, keepdims=True)  # less cancellation in the product
     squares = np.einsum("und,und->un", points, points)

@@ -27,7 +27,7 @@ from obce.activations import (
     model_inputs,
 )
 from obce.files import replacing
-from obce.units import PATHS, Key, dense_bert, shape_of
+from obce.units import KINDS, PATHS, Key, dense_bert, shape_of
 
 DEFAULT_CLOUD = "mean"
 
@@ -112,11 +112,18 @@ def taylor(
     regression = model.config.num_labels == 1
     labels = torch.tensor(labels, dtype=torch.float if regression else torch.long)
     total = {key: 0.0 for key in activations.keys}
+    if not regression and not 0 <= labels.min() <= labels.max() < model.config.num_labels:
+        raise ValueError(f"taylor: a label is not one of 0 to {model.config.num_labels - 1}")
     outputs: dict[Key, torch.Tensor] = {}
+
+    def receive(key: Key, output: torch.Tensor) -> None:
+        # The outputs of a frozen encoder have gradients too.
+        outputs[key] = output if output.requires_grad else output.requires_grad_()
+
     with (
         evaluating(model),
         torch.enable_grad(),
-        hooked(bert, activations.keys, outputs.__setitem__),
+        hooked(bert, activations.keys, receive),
     ):
         for batch in batches(encodings, batch_size):
             inputs = model_inputs(encodings, batch, bert.device)
@@ -144,7 +151,10 @@ class Scores(dict):
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to one safetensors file, ``info`` in its header."""
-        tensors = {f"{layer:02d}.{kind}": value for (layer, kind), value in self.items()}
+        tensors = {
+            f"{layer:02d}.{kind}": np.ascontiguousarray(value)  # safetensors ignores strides
+            for (layer, kind), value in self.items()
+        }
         with replacing(path) as part:
             save_file(tensors, part, metadata={"obce_scores": json.dumps(self.info)})
 
@@ -159,9 +169,10 @@ class Scores(dict):
             raise ValueError(f"no scores file at {path}")
         try:
             with safe_open(path, "numpy") as file:
-                info = json.loads(file.metadata()["obce_scores"])
+                info = dict(json.loads(file.metadata()["obce_scores"]))
                 values = {name: file.get_tensor(name) for name in file.keys()}
-            keys = {name: (int(name.split(".")[0]), name.split(".")[1]) for name in values}
+            pairs = {name: name.split(".") for name in values}
+            keys = {n: (int(layer), KINDS[KINDS.index(kind)]) for n, (layer, kind) in pairs.items()}
         except (SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
             raise ValueError(f"{path} is not a file of obce scores") from error
         return cls({keys[name]: value for name, value in values.items()}, info)
@@ -215,6 +226,8 @@ def score(
         values = taylor(activations, model, labels)
     else:
         info |= {"cloud": cloud, "special_tokens": activations.special_tokens}
+        if cloud == "texts":
+            info["length"] = length or activations.max_length
         values = {}
         for layer, kind in tqdm(activations.keys, desc=name, unit="map", disable=not progress):
             values[layer, kind] = np.concatenate(
