@@ -32,7 +32,7 @@ book: $(READY)  ## build the book into _build/html; any warning is an error
 	$(BIN)/python tests/check_book.py
 
 bench: $(READY)  ## timed comparisons
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python benchmarks/analysis.py --out results/bench_analysis.json
 
 clean:  ## remove the environment, the built book and caches
 	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -212,7 +212,7 @@ class Activations:
         total = int(self.counted.sum()) if store == "tokens" else len(self)
         start, stop, _ = units.indices(width)
         result = np.empty((stop - start, total), dtype=np.float32)
-        rows = max(1, (16 << 20) // (4 * width))
+        rows = max(1, (1 << 20) // (4 * width))  # turned around within a core's cache
         with open(self._path(key, store), "rb") as file:
             for first in range(0, total, rows):
                 block = np.fromfile(file, np.float32, min(rows, total - first) * width)
@@ -266,9 +266,12 @@ class Activations:
 
     @staticmethod
     def _median_of(tokens: np.ndarray) -> np.ndarray:
-        # torch uses all cores; with an even count it takes the lower of the two in the middle,
-        # which is as robust and is an output that did occur.
-        return torch.from_numpy(tokens).median(dim=1, keepdim=True).values.numpy()
+        """(units, points) -> (units, 1). Of an even number the lower of the two in the middle,
+        which is as robust, and is an output that did occur."""
+        middle = (tokens.shape[1] - 1) // 2
+        step = max(1, (1 << 20) // (4 * tokens.shape[1]))
+        parts = [tokens[i : i + step] for i in range(0, max(1, len(tokens)), step)]
+        return np.concatenate([np.partition(p, middle, axis=1)[:, [middle]] for p in parts])
 
     def medians(self, layer: int, kind: str) -> np.ndarray:
         """``(units,)`` float32: each unit's median output over the counted tokens (the lower
@@ -305,7 +308,7 @@ def collect(
     max_length: int | None = None,
     special_tokens: bool = True,
     batch_size: int = 32,
-    memory: int = 256 << 20,
+    memory: int = 64 << 20,
     progress: bool = False,
 ) -> Activations:
     """Run a BERT over texts and keep what its units put out.
@@ -322,7 +325,7 @@ def collect(
         max_length: tokens to which texts are cut; 64, if left out.
         special_tokens: whether [CLS] and [SEP] count.
         batch_size: texts run at once.
-        memory: bytes that a chunk of clouds may take when they are read back.
+        memory: bytes that a chunk of clouds may take when they are read back; two are held at once.
 
     Raises:
         ValueError: no BERT, a compressed one, fewer than two texts, unknown kinds or clouds, a

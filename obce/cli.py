@@ -306,15 +306,17 @@ UsageError = typer.BadParameter.__base__
 def main() -> None:
     """Run the command line; the exit status is 0, 2 (bad input) or 1 (failed)."""
     warnings.filterwarnings("ignore")  # libraries' notices are not for the user of a command
+    interrupted = "interrupted; the same command goes on where it stopped"
     try:
-        app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
-        status = 0
+        # Typer turns Ctrl-C into the result 130, or into Abort, by its version.
+        result = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        status = _fail(interrupted, 1) if result == 130 else 0
     except UsageError as error:
         status = _fail(f"{error.format_message()} (--help lists what there is)", 2)
     except ValueError as error:
         status = _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        status = _fail("interrupted; the same command goes on where it stopped", 1)
+        status = _fail(interrupted, 1)
     except (OSError, RuntimeError, SafetensorError) as error:
         status = _fail(str(error), 1)
     sys.exit(status)

@@ -44,6 +44,10 @@ class Data:
     dev_limit: int | None = None
     seed: int = 0
 
+    def as_record(self) -> dict[str, Any]:
+        """For records, which name nobody's disk; the rows used are told by their sha256."""
+        return asdict(self) | {"glue_dir": None if self.glue_dir is None else "a folder"}
+
     def train(self):
         return glue.load(self.task, "train", self.glue_dir, self.train_limit, self.seed)
 
@@ -188,7 +192,7 @@ def finetune_job(
 ) -> dict[str, Any]:
     """Fine-tune a model on a task into ``out``, evaluate it, write ``finetune.json``."""
     _check_out(name, out)
-    arguments = {"model": name, **asdict(data), **asdict(tuning)}
+    arguments = {"model": _last_part(name), **data.as_record(), **asdict(tuning)}
     if (out / "finetune.json").is_file():
         done = load_record(out / "finetune.json")
         if done["arguments"] == arguments:
@@ -227,6 +231,10 @@ def finetune_job(
     )
     save_record(record, out / "finetune.json")
     return record
+
+
+def _last_part(name: str | None) -> str | None:
+    return Path(name).resolve().name if name and Path(name).exists() else name
 
 
 def _check_out(name: str, out: Path) -> None:
@@ -288,10 +296,11 @@ class _Compression:
         self.cut.check()
         _check_out(self.name, self.out)
         arguments = {
-            "model": self.name,
-            "data": asdict(self.data),
+            "model": _last_part(self.name),
+            "data": self.data.as_record(),
             "analysis": asdict(self.analysis),
-            "cut": asdict(self.cut) | {"kinds": list(self.cut.kinds)},
+            "cut": asdict(self.cut)
+            | {"kinds": list(self.cut.kinds), "plan_file": _last_part(self.cut.plan_file)},
             "tuning": asdict(self.tuning),
             "again": self.again,
         }

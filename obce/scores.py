@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -228,12 +229,26 @@ def score(
         info |= {"cloud": cloud, "special_tokens": activations.special_tokens}
         if cloud == "texts":
             info["length"] = length or activations.max_length
-        values = {}
-        for layer, kind in tqdm(activations.keys, desc=name, unit="map", disable=not progress):
-            values[layer, kind] = np.concatenate(
-                [
-                    CLOUD_SCORES[name](activations.cloud(layer, kind, cloud, part, length))
-                    for part in activations.chunks(layer, kind, cloud)
-                ]
-            )
+        values = _of_clouds(activations, CLOUD_SCORES[name], name, cloud, length, progress)
     return Scores({key: value.astype(np.float32) for key, value in values.items()}, info)
+
+
+def _of_clouds(
+    activations: Activations, function: Callable, name: str, cloud: str, length: int, progress: bool
+) -> dict[Key, np.ndarray]:
+    """A cloud score of all units, chunk by chunk; the next chunk is read meanwhile."""
+    chunks = [(key, part) for key in activations.keys for part in activations.chunks(*key, cloud)]
+    parts: dict[Key, list[np.ndarray]] = {key: [] for key in activations.keys}
+
+    def read(chunk: tuple[Key, slice]) -> np.ndarray:
+        key, part = chunk
+        return activations.cloud(*key, cloud, part, length)
+
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(read, chunks[0])
+        for i, (key, _) in enumerate(tqdm(chunks, desc=name, unit="chunk", disable=not progress)):
+            clouds = ahead.result()
+            if i + 1 < len(chunks):
+                ahead = reader.submit(read, chunks[i + 1])
+            parts[key].append(function(clouds))
+    return {key: np.concatenate(found) for key, found in parts.items()}

@@ -7,7 +7,9 @@ import json
 import math
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -76,6 +78,32 @@ def _writing(folder: Path) -> Iterator[None]:
         free = shutil.disk_usage(folder).free // 2**20
         why = f"{free} MiB are free; {_reason(error)}"
         raise OSError(f"cannot write into {folder}: {why}") from error
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Take note of Ctrl-C, to be looked at between steps; a second one interrupts at once.
+
+    Raised wherever it arrives, KeyboardInterrupt is often lost in training: Python drops what is
+    raised inside a weak reference's callback, and torch and accelerate have many.
+    """
+    pressed: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    ours = main and before is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
 
 
 def _reason(error: Exception) -> str:
@@ -232,11 +260,12 @@ class _Trainer(Trainer):
 
 
 class _Monitor(TrainerCallback):
-    """The progress bar, and a checkpoint every ``seconds``."""
+    """The progress bar, and a checkpoint every ``seconds`` and at Ctrl-C, which stops."""
 
     def __init__(self, losses: deque[float], progress: bool, seconds: float):
         self.losses, self.progress, self.seconds = losses, progress, seconds
         self.bar: tqdm | None = None
+        self.interrupts: list[int] = []
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.saved = time.monotonic()
@@ -247,7 +276,9 @@ class _Monitor(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.set_postfix(loss=f"{np.mean(self.losses):.3f}", refresh=False)
         self.bar.update()
-        control.should_save = time.monotonic() - self.saved >= self.seconds
+        due = time.monotonic() - self.saved >= self.seconds
+        control.should_save = due or bool(self.interrupts)
+        control.should_training_stop |= bool(self.interrupts)
 
     def on_save(self, args, state, control, **kwargs):
         self.saved = time.monotonic()
@@ -281,7 +312,8 @@ def finetune(
     AdamW (weight decay 0.01), a warm-up over the first tenth of the steps, then linear decay;
     batches of like length. ``epochs`` may be a fraction. Texts of more than ``max_length``
     tokens (128 by default, less if the model takes less) are cut. ``bf16`` computes in bfloat16
-    under autocast. Every ``checkpoint_seconds`` the state goes to ``output_dir/checkpoints``:
+    under autocast. Every ``checkpoint_seconds``, and at Ctrl-C, the state goes to
+    ``output_dir/checkpoints``:
     the same call made again after an interruption goes on from there and ends where an
     uninterrupted one would have. The model's files come into ``output_dir`` at the very end,
     and the checkpoints go.
@@ -339,7 +371,10 @@ def finetune(
         trainer.losses = losses
         trainer.remove_callback(PrinterCallback)
         try:
-            steps = trainer.train(resume_from_checkpoint=last and str(last)).global_step
+            with _interrupts() as monitor.interrupts:
+                steps = trainer.train(resume_from_checkpoint=last and str(last)).global_step
+            if monitor.interrupts:
+                raise KeyboardInterrupt
         except ValueError:
             shutil.rmtree(checkpoints)  # resumed, the same job would come to the same end
             raise

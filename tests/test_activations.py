@@ -169,7 +169,7 @@ def test_batches_do_not_show(
     parts = collected(tiny_bert, tokenizer, sentences, batch_size=batch_size)
     for cloud in ("mean", "cls", "texts"):
         expected = tiny_activations.cloud(2, "intermediate", cloud)
-        np.testing.assert_allclose(parts.cloud(2, "intermediate", cloud), expected, atol=2e-6)
+        np.testing.assert_allclose(parts.cloud(2, "intermediate", cloud), expected, atol=2e-5)
 
 
 def test_batches_hold_equally_long_texts(tokenizer, sentences):
