@@ -84,7 +84,7 @@ def _writing(folder: Path) -> Iterator[None]:
 def _interrupts() -> Iterator[list[int]]:
     """Take note of Ctrl-C, to be looked at between steps; a second one interrupts at once.
 
-    Raised wherever it arrives, KeyboardInterrupt is often lost in training: Python drops what is
+    Raised wherever it arrives, KeyboardInterrupt can be lost in training: Python drops what is
     raised inside a weak reference's callback, and torch and accelerate have many.
     """
     pressed: list[int] = []
