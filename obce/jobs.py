@@ -6,6 +6,7 @@ again with the same arguments.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,15 @@ from obce.training import Classifier, finetune, load_classifier, save_classifier
 from obce.units import KINDS, count_parameters, dense_bert
 
 
+def _named(path: str | None) -> str | None:
+    """A local path for a record: its last part, since a record names nobody's disk, and a mark
+    of the whole path, so that two paths that end alike are not taken for one another."""
+    if path is None or not Path(path).exists():
+        return path  # a name on the Hub
+    whole = str(Path(path).resolve())
+    return f"{Path(whole).name} ({hashlib.sha256(whole.encode()).hexdigest()[:8]})"
+
+
 @dataclass
 class Data:
     """Where the rows of a task come from, and how many of them are used."""
@@ -45,8 +55,7 @@ class Data:
     seed: int = 0
 
     def as_record(self) -> dict[str, Any]:
-        """For records, which name nobody's disk; the rows used are told by their sha256."""
-        return asdict(self) | {"glue_dir": None if self.glue_dir is None else "a folder"}
+        return asdict(self) | {"glue_dir": _named(self.glue_dir)}
 
     def train(self):
         return glue.load(self.task, "train", self.glue_dir, self.train_limit, self.seed)
@@ -192,7 +201,7 @@ def finetune_job(
 ) -> dict[str, Any]:
     """Fine-tune a model on a task into ``out``, evaluate it, write ``finetune.json``."""
     _check_out(name, out)
-    arguments = {"model": _last_part(name), **data.as_record(), **asdict(tuning)}
+    arguments = {"model": _named(name), **data.as_record(), **asdict(tuning)}
     if (out / "finetune.json").is_file():
         done = load_record(out / "finetune.json")
         if done["arguments"] == arguments:
@@ -231,10 +240,6 @@ def finetune_job(
     )
     save_record(record, out / "finetune.json")
     return record
-
-
-def _last_part(name: str | None) -> str | None:
-    return Path(name).resolve().name if name and Path(name).exists() else name
 
 
 def _check_out(name: str, out: Path) -> None:
@@ -296,11 +301,11 @@ class _Compression:
         self.cut.check()
         _check_out(self.name, self.out)
         arguments = {
-            "model": _last_part(self.name),
+            "model": _named(self.name),
             "data": self.data.as_record(),
             "analysis": asdict(self.analysis),
             "cut": asdict(self.cut)
-            | {"kinds": list(self.cut.kinds), "plan_file": _last_part(self.cut.plan_file)},
+            | {"kinds": list(self.cut.kinds), "plan_file": _named(self.cut.plan_file)},
             "tuning": asdict(self.tuning),
             "again": self.again,
         }

@@ -119,6 +119,20 @@ def test_finished_job_is_not_computed_again(run, dense, folder):
     assert status == 2 and "other arguments" in error
 
 
+def test_paths_that_end_alike_are_other_arguments(run, dense, tokenizer, folder, tmp_path):
+    model = tiny_model(tokenizer, tmp_path / "elsewhere" / dense.name)
+    for name, level in (("light", "light"), ("severe", "severe")):
+        run(*job(dense, folder / name, "--level", level, "--repair", "none"))
+    plans = [folder / name / "plan.json" for name in ("light", "severe")]
+    out = tmp_path / "out"
+    assert run(*job(dense, out, "--plan", plans[0], "--repair", "none"))[0] == 0
+    for model_folder, plan in ((dense, plans[1]), (model, plans[0])):
+        status, _, error = run(*job(model_folder, out, "--plan", plan, "--repair", "none"))
+        assert status == 2 and "other arguments" in error
+    text = (out / "record.json").read_text()
+    assert str(tmp_path) not in text and str(folder) not in text  # nobody's disk
+
+
 def test_plan_of_one_job_serves_another(run, dense, folder):
     run(*job(dense, folder / "a", "--level", "medium", "--repair", "none"))
     plan = folder / "a" / "plan.json"
