@@ -19,11 +19,11 @@ from obce import (
     units,
 )
 from obce.activations import Activations, collect
-from obce.evaluation import evaluate
+from obce.evaluation import evaluate, recorded
 from obce.pruning import Plan, plan
 from obce.scores import Scores, score
 from obce.surgery import compress
-from obce.training import finetune
+from obce.training import finetune, load_bert, load_classifier
 from obce.units import count_parameters
 
 __version__ = "0.1.0"
@@ -46,9 +46,12 @@ __all__ = [
     "finetune",
     "glue",
     "homology",
+    "load_bert",
+    "load_classifier",
     "modeling",
     "plan",
     "pruning",
+    "recorded",
     "score",
     "scores",
     "surgery",

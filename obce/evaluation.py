@@ -279,6 +279,23 @@ def load_record(path: str | os.PathLike) -> dict[str, Any]:
     return record
 
 
+def recorded(name: str) -> dict[str, Any]:
+    """A record of a real run that comes with the project: ``recorded("compress_sst2")``.
+
+    Raises:
+        ValueError: there is no record of that name; the message lists those there are.
+    """
+    package = Path(__file__).parent
+    folder = package / "results"  # as installed
+    if not folder.is_dir():
+        folder = package.parent / "results"  # as in a checkout
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in folder.glob("*.json")))
+        raise ValueError(f"there is no record {name!r}; there are {names}")
+    return load_record(path)
+
+
 def time_per_1000(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

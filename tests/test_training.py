@@ -336,6 +336,16 @@ def test_embedded_model_gets_a_fresh_seeded_head():
     assert training.load_classifier("embedded", "stsb").model.config.num_labels == 1
 
 
+def test_a_bert_without_a_head(tokenizer, tmp_path):
+    model, words = training.load_bert("embedded")
+    encoder = training.load_classifier("embedded", "sst2").model.bert.encoder
+    torch.testing.assert_close(weights(model.encoder), weights(encoder), rtol=0, atol=0)
+    assert model.pooler is None and words("one").input_ids == tokenizer("one").input_ids
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
+    with pytest.raises(ValueError, match="is no BERT: its model type is gpt2"):
+        training.load_bert(tmp_path)
+
+
 def test_loading_is_quiet_and_leaves_the_random_state(capfd):
     torch.manual_seed(3)
     before = torch.get_rng_state()
