@@ -211,7 +211,8 @@ def plan(
 
     Args:
         model: the dense model (its shape and parameter counts are read, no weights).
-        scores: ``{(layer, kind): (units,)}``, from :func:`obce.score` or your own.
+        scores: ``{(layer, kind): (units,)}``, from
+            :func:`obce.score <obce.scores.score>` or your own.
         percentile: cut this percentage of the units, those with the lowest scores.
         level: ``light``, ``medium`` or ``severe``: keep what lies above the first, second or
             third quartile (as the journal version, doi 10.3390/app15010390, names it).

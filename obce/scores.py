@@ -99,7 +99,7 @@ def taylor(
 ) -> dict[Key, np.ndarray]:
     """First-order estimate of what a unit's removal does to the loss.
 
-    The mean over texts of |sum over tokens of output x gradient|. The only score that needs
+    The mean over texts of ``|sum over tokens of output x gradient|``. The only score that needs
     labels, one per text, and a model with a task head.
 
     Source: P. Molchanov et al., "Pruning convolutional neural networks for resource efficient
@@ -193,7 +193,7 @@ def score(
     """Score all collected units.
 
     Args:
-        activations: from :func:`obce.collect`.
+        activations: from :func:`obce.collect <obce.activations.collect>`.
         name: ``merge_radius``, ``total_persistence``, ``persistent_entropy``, ``std``, ``rms``
             (which read ``cloud``), ``random`` (``seed``), ``magnitude`` (``model``) or
             ``taylor`` (``model`` and ``labels``).

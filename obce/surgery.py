@@ -64,7 +64,7 @@ def compress(
     Args:
         model: the dense model, a transformers BERT of any of the classes in
             ``obce.modeling.AUTO_CLASSES``. It is not changed.
-        plan: from :func:`obce.plan`.
+        plan: from :func:`obce.plan <obce.pruning.plan>`.
         repair: ``none``, ``constant`` or ``least_squares``.
         texts, tokenizer: calibration texts for the repairs other than ``none``; no labels.
         max_length: tokens to which they are cut; 64, if left out.

@@ -64,7 +64,7 @@ def pins(python: str) -> dict[str, str]:
 
 
 def test_environment_agrees_with_pyproject():
-    wanted = CORE | extra("offline", "book", "dev")
+    wanted = CORE | extra("chapters", "offline", "book", "dev")
     listed = requirements([line for line in PIP if not line.startswith("-")])
     assert {n: str(r) for n, r in listed.items()} == {n: str(r) for n, r in wanted.items()}
     assert "--editable ." in PIP
@@ -78,7 +78,7 @@ def test_extras_that_repeat_a_package_repeat_its_bounds():
 
 
 def test_only_jupyter_book_has_an_upper_bound():
-    for name, requirement in (CORE | extra("offline", "book", "dev", "bench")).items():
+    for name, requirement in (CORE | extra("chapters", "offline", "book", "dev", "bench")).items():
         operators = {s.operator for s in requirement.specifier}
         assert operators == ({">=", "<"} if name == "jupyter-book" else {">="}), str(requirement)
 
@@ -86,7 +86,7 @@ def test_only_jupyter_book_has_an_upper_bound():
 @pytest.mark.parametrize("python", PYTHONS)
 def test_everything_asked_for_is_pinned_within_its_bounds(python):
     pinned = pins(python)
-    for name, requirement in (CORE | extra("offline", "book", "dev", "bench")).items():
+    for name, requirement in (CORE | extra("chapters", "offline", "book", "dev", "bench")).items():
         if not requirement.marker or requirement.marker.evaluate({"python_version": python}):
             assert requirement.specifier.contains(pinned[name]), f"{requirement}: {pinned[name]}"
 
@@ -98,9 +98,9 @@ def test_torch_and_transformers_are_pinned_as_the_design_says():
 
 
 def test_every_import_of_the_package_is_declared():
-    declared = CORE | extra("offline")
+    declared = CORE | extra("offline", "chapters")
     distributions = packages_distributions()
-    for path in (ROOT / "obce").glob("*.py"):
+    for path in (ROOT / "obce").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
@@ -121,8 +121,8 @@ def test_versions_agree():
 
 def test_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
-    shown = set(re.findall(r"\bmake ([a-z]+)\b", CODE_IN_README))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
+    shown = set(re.findall(r"\bmake ([a-z-]+)\b", CODE_IN_README))
     assert {"demo", "test", "book"} <= shown <= targets
 
 

@@ -1,18 +1,14 @@
-"""Figures, readable without colour."""
+"""Figures that the package draws for its users: scores of a model, stages of a job."""
 
 from __future__ import annotations
-
-import os
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from obce.card import METRICS, stages_of
-from obce.files import replacing
+from obce.plots.style import DARK, LIGHT
 from obce.pruning import Plan
 from obce.units import KINDS
-
-DARK, LIGHT = "#1b4965", "#bcd4e6"
 
 
 def scores_by_layer(scores, plan: Plan | None = None) -> Figure:
@@ -78,12 +74,7 @@ def stages(record: dict) -> Figure:
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.invert_yaxis()
     axes.set_xlabel(f"{METRICS[rows[0]['metric']]} on {record['task']} dev (%)")
-    axes.set_xlim(min(0, *values), 1.12 * max(values))
+    low = min(0, *values)
+    axes.set_xlim(low - 14 * (low < 0), 1.12 * max(values))  # room for the labels of bars
     axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Write a PNG, all of it or nothing."""
-    with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=150)

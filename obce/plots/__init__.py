@@ -1,0 +1,78 @@
+"""Figures of the package and of the book, readable without colour.
+
+What the package draws for its users returns a ``Figure``; what the chapters build their figures
+from draws into the ``Axes`` that it is given; what moves returns HTML.
+"""
+
+from obce.plots.bert import (
+    bert_layer,
+    lines_by_layer,
+    quantiles_by_layer,
+    ragged_heatmap,
+    rank_matrix,
+    sorted_maxima,
+    token_bars,
+    token_strips,
+    two_classes,
+    two_fractions,
+    what_goes_with_a_unit,
+    where_parameters_are,
+)
+from obce.plots.jobs import scores_by_layer, stages
+from obce.plots.points import (
+    barcode,
+    cloud_on_a_line,
+    dendrogram_and_barcode,
+    diagram,
+    discs,
+    last_gaps,
+    matched_deaths,
+    matching,
+    spanning_tree,
+)
+from obce.plots.results import (
+    before_and_after,
+    method_in_one_picture,
+    shares_of_dense,
+    sizes_and_scores,
+    trial_rows,
+)
+from obce.plots.sliders import growing_discs, noise_slider, sliding_scale
+from obce.plots.style import DARK, save, use_book_style
+
+__all__ = [
+    "DARK",
+    "barcode",
+    "before_and_after",
+    "bert_layer",
+    "cloud_on_a_line",
+    "dendrogram_and_barcode",
+    "diagram",
+    "discs",
+    "growing_discs",
+    "last_gaps",
+    "lines_by_layer",
+    "matched_deaths",
+    "matching",
+    "method_in_one_picture",
+    "noise_slider",
+    "quantiles_by_layer",
+    "ragged_heatmap",
+    "rank_matrix",
+    "save",
+    "scores_by_layer",
+    "shares_of_dense",
+    "sizes_and_scores",
+    "sliding_scale",
+    "sorted_maxima",
+    "spanning_tree",
+    "stages",
+    "token_bars",
+    "token_strips",
+    "trial_rows",
+    "two_classes",
+    "two_fractions",
+    "use_book_style",
+    "what_goes_with_a_unit",
+    "where_parameters_are",
+]
