@@ -5,10 +5,10 @@ BIN := .venv/bin
 READY := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint book bench clean
+.PHONY: help demo test lint book pdf student test-browser test-clean bench clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 # The stamp is written last, so an interrupted install is taken up again.
 $(READY): pyproject.toml constraints.txt
@@ -27,9 +27,21 @@ test: lint  ## lint, unit tests, and the book's notebooks run again and compared
 lint: $(READY)  ## style and common mistakes
 	$(BIN)/ruff check .
 
-book: $(READY)  ## build the book into _build/html; any warning is an error
+book: $(READY)  ## build the book into _build/html; any warning or dead link is an error
 	$(BIN)/jupyter-book build --all -W -n --keep-going .
 	$(BIN)/python tests/check_book.py
+
+pdf: book  ## print the whole book into _build/obce-book.pdf (needs Chromium)
+	$(BIN)/python book/print_pdf.py
+
+student: $(READY)  ## copies of the chapters without solutions, into _build/student
+	$(BIN)/python book/make_student.py
+
+test-browser: book  ## every page in a real browser, offline (needs Chromium)
+	$(BIN)/python -m pytest tests/browser
+
+test-clean: $(READY)  ## every page in a new environment that its own set-up cell fills
+	$(BIN)/python -m pytest tests/clean
 
 bench: $(READY)  ## timed comparisons
 	$(BIN)/python benchmarks/analysis.py --out results/bench_analysis.json

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from check_book import ROOT, missing, page_names, sources
+from check_book import ROOT, dead_links, missing, page_names, sources
 
 NOTEBOOKS = [path for path in sources().values() if path.suffix == ".ipynb"]
 LINK = '<a class="headerlink" href="#first">#</a>'
@@ -78,6 +78,7 @@ def test_a_page_without_a_source_is_found(tmp_path):
         (f"<h1>Another page{LINK}</h1>", "shows 'Another page'"),
         ("<p>empty</p>", "shows 'nothing'"),
         (f"<h1>Menu</h1><h1>The <em>first</em> &amp; only{LINK}</h1>", None),
+        (f'<h1><span class="section-number">1. </span>The first &amp; only{LINK}</h1>', None),
     ],
 )
 def test_a_page_that_was_not_built_is_found(tmp_path, built, problem):
@@ -86,3 +87,40 @@ def test_a_page_that_was_not_built_is_found(tmp_path, built, problem):
         (tmp_path / "one.html").write_text(built, encoding="utf-8")
     lines = missing(tmp_path, tmp_path)
     assert (problem is None and not lines) or problem in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("link", "problem"),
+    [
+        ('<a href="two.html?v=1#there">', None),
+        ('<a href="two.html#a%20b">', None),
+        ('<a href="sub/">', None),
+        ('<a href="#here">', None),
+        ('<a href="#">', None),
+        ('<a href="https://example.org/#x">', None),
+        ('<a href="mailto:a@example.org">', None),
+        ('<img src="data:image/png;base64,AAAA">', None),
+        ('<a href="three.html">', "three.html points to no file"),
+        ('<img src="_images/none.png">', "none.png points to no file"),
+        ('<a href="two.html#nowhere">', "two.html#nowhere points to no place"),
+        ('<a href="#nowhere">', "#nowhere points to no place"),
+        ('<a href="/two.html">', "/two.html points outside of the book"),
+        ('<a href="../two.html">', "../two.html points outside of the book"),
+        ('<script src="https://example.org/x.js">', "loaded from outside by <script>"),
+        ('<img src="//example.org/x.png">', "loaded from outside by <img>"),
+        ('<link rel="stylesheet" href="http://example.org/x.css">', "outside by <link>"),
+    ],
+)
+def test_a_dead_link_is_found(tmp_path, link, problem):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "index.html").write_text('<p><a href="../one.html">', encoding="utf-8")
+    (tmp_path / "two.html").write_text('<p id="there"><a name="a b">', encoding="utf-8")
+    (tmp_path / "one.html").write_text(f'<p id="here">{link}', encoding="utf-8")
+    lines = dead_links(tmp_path)
+    assert lines == [] if problem is None else len(lines) == 1 and problem in lines[0]
+
+
+def test_the_theme_s_own_files_are_no_pages(tmp_path):
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static" / "macros.html").write_text('<a href="none">', encoding="utf-8")
+    assert dead_links(tmp_path) == []

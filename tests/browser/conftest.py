@@ -1,0 +1,47 @@
+"""The built book in a real browser."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from check_book import ROOT
+
+sys.path.insert(0, str(ROOT / "book"))
+
+import browser as chromium  # noqa: E402
+
+SITE = ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def address():
+    if not (SITE / "index.html").is_file():
+        pytest.exit("the book is not built: make book", returncode=2)
+    with chromium.served(SITE) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser():
+    try:
+        with chromium.launched() as browser:
+            yield browser
+    except FileNotFoundError as error:
+        pytest.exit(str(error), returncode=2)
+
+
+@pytest.fixture(scope="session")
+def context(browser):
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        context.set_default_timeout(15_000)
+        yield context
+
+
+@pytest.fixture
+def reader(context, address):
+    """A fresh page; what went wrong in it fails the test in the end."""
+    reader = chromium.Reader(context, address)
+    yield reader
+    reader.page.close()
+    assert reader.troubles == []
