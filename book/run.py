@@ -60,18 +60,19 @@ def main(names: list[str]) -> None:
     pages = {p.stem: p for p in sources().values() if p.suffix == ".ipynb"}
     unknown = set(names) - set(pages)
     if unknown:
-        sys.exit(f"no such page: {', '.join(sorted(unknown))}; there are {', '.join(pages)}")
-    record = load_record(RECORD) if RECORD.is_file() else {"seconds": {}}
+        print(
+            f"no such page: {', '.join(sorted(unknown))}; there are {', '.join(pages)}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    record = load_record(RECORD) if RECORD.is_file() else {"pages": []}
+    seconds = {page["name"]: page["seconds"] for page in record["pages"]}
     where = environment()  # before the first page changes, and the commit with it
     for name in names or pages:
-        seconds = run(pages[name])
-        print(f"{name}: {seconds:.0f} s", flush=True)
-        times = record["seconds"] | {name: round(seconds, 1)}
-        record = {
-            "seconds": {page: times[page] for page in pages if page in times},
-            "environment": where,
-        }
-        save_record(record, RECORD)
+        seconds[name] = round(run(pages[name]), 1)
+        print(f"{name}: {seconds[name]:.0f} s", flush=True)
+        told = [{"name": page, "seconds": seconds[page]} for page in pages if page in seconds]
+        save_record({"environment": where, "pages": told}, RECORD)
 
 
 if __name__ == "__main__":

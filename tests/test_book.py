@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -124,3 +125,13 @@ def test_the_theme_s_own_files_are_no_pages(tmp_path):
     (tmp_path / "_static").mkdir()
     (tmp_path / "_static" / "macros.html").write_text('<a href="none">', encoding="utf-8")
     assert dead_links(tmp_path) == []
+
+
+def test_a_page_that_is_not_there_is_not_run(capsys):
+    spec = importlib.util.spec_from_file_location("run", ROOT / "book" / "run.py")
+    run = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(run)
+    with pytest.raises(SystemExit) as stopped:
+        run.main(["nowhere"])
+    assert stopped.value.code == 2
+    assert "no such page: nowhere; there are intro, points" in capsys.readouterr().err
