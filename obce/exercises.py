@@ -75,6 +75,19 @@ def _number(
     return _say(f"{_show(answer)} is too {'small' if answer < wanted else 'large'}.")
 
 
+def _told(answer: Callable):
+    """What the reader's function without arguments returns, or None after saying what is amiss."""
+    if not callable(answer):
+        return _say("there is no function so far.")
+    try:
+        given = answer()
+    except Exception as error:
+        return _say(f"it raises {type(error).__name__}: {error}")
+    if given is None or given is Ellipsis:
+        return _say("the function returns nothing so far.")
+    return given
+
+
 # Chapter 1: from points to components
 
 
@@ -112,12 +125,10 @@ def polygon_deaths(answer: Callable) -> None:
 def same_barcode(answer: Callable) -> None:
     """``answer()``: two clouds of equally many points with the same deaths, but not the same
     distances."""
-    if not callable(answer):
-        return _say("there is no function so far.")
+    given = _told(answer)
+    if given is None:
+        return None
     try:
-        given = answer()
-        if given is None or given is Ellipsis:
-            return _say("the function returns nothing so far.")
         one, other = (np.asarray(cloud, dtype=float) for cloud in given)
         one, other = (c[:, None] if c.ndim == 1 else c for c in (one, other))
         deaths = [homology.h0_deaths(cloud) for cloud in (one, other)]
@@ -248,19 +259,6 @@ def radius_of_most(answer: Callable) -> None:
         [(cloud, share) for cloud in (points, many) for share in (1.0, 0.75, 0.5, 0.25)],
         hint="Look for the first merge after which a component has share * n points or more.",
     )
-
-
-def _told(answer: Callable):
-    """What the reader's function without arguments returns, or None after saying what is amiss."""
-    if not callable(answer):
-        return _say("there is no function so far.")
-    try:
-        given = answer()
-    except Exception as error:
-        return _say(f"it raises {type(error).__name__}: {error}")
-    if given is None or given is Ellipsis:
-        return _say("the function returns nothing so far.")
-    return given
 
 
 # Chapter 3: diagrams
