@@ -110,6 +110,12 @@ class Cut:
                 f"say how much to cut by exactly one of keep-total, keep-encoder, percentile, "
                 f"level and plan; {len(given)} are given"
             )
+        for name in ("keep_total", "keep_encoder"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"{name}={value:g}: it must be above 0 and at most 1")
+        if self.percentile is not None and not 0 <= self.percentile <= 100:
+            raise ValueError(f"percentile={self.percentile:g}: it goes from 0 to 100")
 
     def plan(self, model, scores: Scores) -> Plan:
         names = ("keep_total", "keep_encoder", "percentile", "level", "scope", "heads")

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 import obce
-from obce import cli, glue
+from obce import cli, glue, jobs
 
 TASK = "mini-sentiment"
 
@@ -351,3 +351,12 @@ def test_main_module_is_what_the_entry_point_runs():
     process = start("evaluate", "nowhere/at/all", "--task", "sst2", env=os.environ)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 2 and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "option", [("--keep-encoder", "7"), ("--keep-total", "-1"), ("--percentile", "101")]
+)
+def test_a_fraction_out_of_range_is_refused_before_anything_is_trained(option):
+    cut = jobs.Cut(**{option[0][2:].replace("-", "_"): float(option[1])})
+    with pytest.raises(ValueError, match=f"={option[1]}: it"):
+        cut.check()
