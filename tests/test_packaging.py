@@ -27,6 +27,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CODE_IN_README = "\n".join(re.findall(r"`+[^`]+`+", README))
+EVERYTHING = ("chapters", "offline", "book", "onnx", "dev", "bench")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
@@ -64,7 +65,7 @@ def pins(python: str) -> dict[str, str]:
 
 
 def test_environment_agrees_with_pyproject():
-    wanted = CORE | extra("chapters", "offline", "book", "dev")
+    wanted = CORE | extra("chapters", "offline", "book", "onnx", "dev")
     listed = requirements([line for line in PIP if not line.startswith("-")])
     assert {n: str(r) for n, r in listed.items()} == {n: str(r) for n, r in wanted.items()}
     assert "--editable ." in PIP
@@ -78,7 +79,7 @@ def test_extras_that_repeat_a_package_repeat_its_bounds():
 
 
 def test_only_jupyter_book_has_an_upper_bound():
-    for name, requirement in (CORE | extra("chapters", "offline", "book", "dev", "bench")).items():
+    for name, requirement in (CORE | extra(*EVERYTHING)).items():
         operators = {s.operator for s in requirement.specifier}
         assert operators == ({">=", "<"} if name == "jupyter-book" else {">="}), str(requirement)
 
@@ -86,7 +87,7 @@ def test_only_jupyter_book_has_an_upper_bound():
 @pytest.mark.parametrize("python", PYTHONS)
 def test_everything_asked_for_is_pinned_within_its_bounds(python):
     pinned = pins(python)
-    for name, requirement in (CORE | extra("chapters", "offline", "book", "dev", "bench")).items():
+    for name, requirement in (CORE | extra(*EVERYTHING)).items():
         if not requirement.marker or requirement.marker.evaluate({"python_version": python}):
             assert requirement.specifier.contains(pinned[name]), f"{requirement}: {pinned[name]}"
 
@@ -98,7 +99,7 @@ def test_torch_and_transformers_are_pinned_as_the_design_says():
 
 
 def test_every_import_of_the_package_is_declared():
-    declared = CORE | extra("offline", "chapters")
+    declared = CORE | extra("offline", "chapters", "onnx")
     distributions = packages_distributions()
     for path in (ROOT / "obce").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
