@@ -43,8 +43,8 @@ test-browser: book  ## every page in a real browser, offline (needs Chromium)
 test-clean: $(READY)  ## every page in a new environment that its own set-up cell fills
 	$(BIN)/python -m pytest tests/clean
 
-bench: $(READY)  ## timed comparisons
-	$(BIN)/python benchmarks/analysis.py --out results/bench_analysis.json
+bench: $(READY)  ## timed comparisons: records in results/, tables in benchmarks/README.md
+	$(BIN)/python benchmarks/run.py
 
 clean:  ## remove the environment, the built book and caches
 	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache .hypothesis

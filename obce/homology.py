@@ -10,7 +10,6 @@ radius of balls it is half of that, which changes no rank.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -116,7 +115,7 @@ def _checked(clouds: np.ndarray) -> np.ndarray:
 
 
 def _in_chunks(work: Callable, clouds: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Fill ``out`` with ``work`` of a few clouds at a time, on all cores."""
+    """Fill ``out`` with ``work`` of a few clouds at a time, on as many threads as torch has."""
     n = clouds.shape[1]
     step = max(1, CHUNK_BYTES // (8 * n if clouds.ndim == 2 else 8 * n * n))
 
@@ -128,7 +127,7 @@ def _in_chunks(work: Callable, clouds: np.ndarray, out: np.ndarray) -> np.ndarra
         return out
     # NumPy and BLAS release the interpreter's lock in their loops: plain threads share the
     # cores, one chunk each, and BLAS must not start threads of its own inside them.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(run, range(0, len(clouds), step)))
     return out
 
