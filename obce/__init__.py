@@ -8,6 +8,7 @@ import transformers as _transformers
 
 from obce import (
     activations,
+    distributed,
     evaluation,
     glue,
     homology,
@@ -41,6 +42,7 @@ __all__ = [
     "collect",
     "compress",
     "count_parameters",
+    "distributed",
     "evaluate",
     "evaluation",
     "finetune",
