@@ -239,7 +239,7 @@ def model_sha256(model: nn.Module | str | os.PathLike) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit, hardware, threads, processes: what a number depends on beside its inputs."""
+    """Versions, commit, hardware, threads, processes: what a number depends on beside inputs."""
     versions = {}
     for package in ("obce", "torch", "transformers", "datasets", "numpy"):
         try:
