@@ -173,8 +173,9 @@ def test_finetuning(one, two):
     start = many_processes.make_model().state_dict()
     for name in named(arrays, "tuned"):
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-        # AdamW divides by the gradient's size: where that is rounding, so is the step
-        np.testing.assert_allclose(first[name], arrays[name], atol=2e-4, err_msg=name)
+        # Attention does not see a key's bias: its gradient is rounding, which AdamW makes a step.
+        if not name.endswith("key.bias"):
+            np.testing.assert_allclose(first[name], arrays[name], atol=2e-4, err_msg=name)
     moved = first["tuned classifier.weight"] - start["classifier.weight"].numpy()
     assert np.abs(moved).max() > 1e-3
 
