@@ -29,7 +29,7 @@ import torch
 from tqdm.auto import tqdm
 
 from obce import distributed
-from obce.units import KINDS, PATHS, Key, dense_bert, shape_of
+from obce.units import KINDS, PATHS, Key, Shape, dense_bert, shape_of
 
 CLOUDS = ("mean", "texts", "tokens", "cls")
 Text = str | tuple[str, str]
@@ -82,8 +82,29 @@ def length_limit(bert, max_length: int | None, default: int = 64) -> int:
     return max_length
 
 
-def encode(tokenizer, texts: Sequence[Text], max_length: int) -> list[dict[str, list[int]]]:
+def watched(shape: Shape, kinds: Sequence[str], layers: Iterable[int] | None) -> list[Key]:
+    """The (layer, kind) pairs of these kinds and layers; all layers, if None.
+
+    Raises:
+        ValueError: a kind or layer that a BERT of this shape does not have.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
+    layers = range(shape.layers) if layers is None else tuple(layers)
+    for layer in layers:
+        if not 0 <= layer < shape.layers:
+            raise ValueError(f"no layer {layer}: this model has layers 0 to {shape.layers - 1}")
+    return list(dict.fromkeys((layer, kind) for layer in layers for kind in kinds))
+
+
+def encode(
+    tokenizer, texts: Sequence[Text], max_length: int, first: int = 0
+) -> list[dict[str, list[int]]]:
     """Tokenize texts or pairs of texts, cut to ``max_length``, without padding.
+
+    Args:
+        first: number of the first text, for messages, where these are a part of many.
 
     Returns:
         one dict per text, with ``input_ids``, ``token_type_ids`` and ``special_tokens_mask``.
@@ -99,6 +120,7 @@ def encode(tokenizer, texts: Sequence[Text], max_length: int) -> list[dict[str, 
     for i, text in enumerate(texts):
         pair = isinstance(text, (tuple, list)) and len(text) == 2
         if not all(isinstance(part, str) for part in (text if pair else [text])):
+            i += first
             raise ValueError(f"text {i} is neither a string nor a pair of strings: {text!r:.60}")
     encoded = tokenizer(
         [text if isinstance(text, str) else tuple(text) for text in texts],
@@ -419,18 +441,12 @@ def collect(
     """
     bert = dense_bert(model)
     shape = shape_of(model)
-    kinds, clouds = tuple(kinds), tuple(clouds)
-    for name, given, known in (("kind", kinds, KINDS), ("cloud", clouds, CLOUDS)):
-        for item in given:
-            if item not in known:
-                raise ValueError(f"unknown {name} {item!r}; there are {', '.join(known)}")
-    layers = range(shape.layers) if layers is None else tuple(layers)
-    for layer in layers:
-        if not 0 <= layer < shape.layers:
-            raise ValueError(f"no layer {layer}: this model has layers 0 to {shape.layers - 1}")
+    keys, clouds = watched(shape, tuple(kinds), layers), tuple(clouds)
+    for cloud in clouds:
+        if cloud not in CLOUDS:
+            raise ValueError(f"unknown cloud {cloud!r}; there are {', '.join(CLOUDS)}")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: at least 1 text is run at once")
-    keys = list(dict.fromkeys((layer, kind) for layer in layers for kind in kinds))
     max_length = length_limit(bert, max_length)
     encodings = encode(tokenizer, texts, max_length)
     if len(encodings) < 2:
