@@ -395,8 +395,7 @@ def _pieces(rows: list[int], most: int) -> Iterator[list[list[int]]]:
     """
     piece: list[list[int]] = []
     processes = distributed.size()
-    for start in range(0, len(rows), processes):
-        one_round = rows[start : start + processes]
+    for one_round in distributed.rounds(rows):
         if piece and sum(max(each) for each in piece) + max(one_round) > most:
             yield piece
             piece = []

@@ -80,6 +80,11 @@ def mine(items: Sequence[Item], process: int | None = None) -> Sequence[Item]:
     return items[rank() if process is None else process :: size()]
 
 
+def rounds(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """The items in groups of P, one for each process, which :func:`mine` picks."""
+    return (items[start : start + size()] for start in range(0, len(items), size()))
+
+
 def share(count: int, process: int, processes: int) -> slice:
     """The part of ``count`` units that a process holds: all parts are equal, give or take one."""
     return slice(process * count // processes, (process + 1) * count // processes)
@@ -134,13 +139,27 @@ def gather(block: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
     )
 
 
-def add_up(*tensors: torch.Tensor) -> None:
-    """Replace each tensor by its sum over all processes, in place."""
+def _reduce(tensors: Sequence[torch.Tensor], operation: dist.ReduceOp) -> None:
     for tensor in tensors if size() > 1 else ():
         travelling = _wire(tensor)
-        dist.all_reduce(travelling)
+        dist.all_reduce(travelling, operation)
         if travelling is not tensor:
             tensor.copy_(travelling)
+
+
+def add_up(*tensors: torch.Tensor) -> None:
+    """Replace each tensor by its sum over all processes, in place."""
+    _reduce(tensors, dist.ReduceOp.SUM)
+
+
+def lowest(*tensors: torch.Tensor) -> None:
+    """Replace each number by the least that any process has in its place, in place."""
+    _reduce(tensors, dist.ReduceOp.MIN)
+
+
+def highest(*tensors: torch.Tensor) -> None:
+    """Replace each number by the greatest that any process has in its place, in place."""
+    _reduce(tensors, dist.ReduceOp.MAX)
 
 
 def from_main(*tensors: torch.Tensor) -> None:

@@ -133,8 +133,7 @@ def taylor(
     ):
         # One batch per process at a time; then each adds up its share of the units, in the order
         # of the batches, so that the sums do not depend on the number of processes.
-        for start in range(0, len(groups), processes):
-            one_round = groups[start : start + processes]
+        for one_round in distributed.rounds(groups):
             found = torch.zeros(0, units)
             for batch in distributed.mine(one_round):
                 found = _taylor_of_batch(model, bert, encodings, batch, labels, outputs)

@@ -60,6 +60,11 @@ def analysis(model, tokenizer, texts, arrays, facts):
         arrays["medians"] = found.medians(1, "intermediate")
         facts["held"] = [found.held("query").start, found.held("query").stop]
         facts["all units"] = line_of(found.cloud, 0, "query", "mean")
+    # with so few buckets, some units need another pass
+    scores = obce.stream(model, tokenizer, texts, batch_size=3, buckets=32, passes=3)
+    facts["streamed"] = scores.info
+    for key, value in scores.items():
+        arrays[f"stream {key}"] = value
     with obce.collect(model, tokenizer, texts[:2], batch_size=2, clouds=["mean"]) as found:
         scores = obce.score(found)  # of one batch or two: a process may have none
     arrays["few"] = scores[1, "intermediate"]

@@ -137,6 +137,17 @@ def test_scores_are_the_same_bit_for_bit(one, two):
             np.testing.assert_array_equal(found[name], arrays[name], err_msg=name)
 
 
+def test_summaries_of_a_stream_are_the_same_bit_for_bit(one, two):
+    arrays, facts = one
+    assert len(facts["streamed"]["passes"]) > 1
+    for found, others in two:
+        assert others["streamed"] == json.loads(json.dumps(facts["streamed"]))
+        for name in named(arrays, "stream"):
+            np.testing.assert_array_equal(found[name], arrays[name], err_msg=name)
+            collected = name.replace("stream", "merge_radius tokens")
+            np.testing.assert_array_equal(found[name], arrays[collected], err_msg=name)
+
+
 def test_each_process_holds_its_share(one, two):
     assert [facts["held"] for _, facts in two] == [[0, 10], [10, 21]]
     parts = [facts["bytes on disk"] for _, facts in two]
