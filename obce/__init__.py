@@ -8,12 +8,14 @@ import transformers as _transformers
 
 from obce import (
     activations,
+    distributed,
     evaluation,
     glue,
     homology,
     modeling,
     pruning,
     scores,
+    streaming,
     surgery,
     training,
     units,
@@ -22,6 +24,7 @@ from obce.activations import Activations, collect
 from obce.evaluation import evaluate, recorded
 from obce.pruning import Plan, plan
 from obce.scores import Scores, score
+from obce.streaming import GapSummary, stream
 from obce.surgery import compress
 from obce.training import finetune, load_bert, load_classifier
 from obce.units import count_parameters
@@ -35,12 +38,14 @@ for _name, _class in modeling.AUTO_CLASSES.items():
 
 __all__ = [
     "Activations",
+    "GapSummary",
     "Plan",
     "Scores",
     "activations",
     "collect",
     "compress",
     "count_parameters",
+    "distributed",
     "evaluate",
     "evaluation",
     "finetune",
@@ -54,6 +59,8 @@ __all__ = [
     "recorded",
     "score",
     "scores",
+    "stream",
+    "streaming",
     "surgery",
     "training",
     "units",

@@ -25,7 +25,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
-from obce import glue
+from obce import distributed, glue
 from obce.activations import Text, evaluating, length_limit
 from obce.activations import encode as tokenize
 from obce.files import replacing
@@ -43,12 +43,23 @@ def check_positive(**values: float) -> None:
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """``auto`` is the CUDA GPU if there is one, else the CPU; ``cpu`` and ``cuda`` insist."""
+    """``auto`` is the CUDA GPU if there is one, else the CPU; ``cpu`` and ``cuda`` insist.
+
+    Of many processes on a machine, each has a GPU of its own.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"unknown device {device!r}: choose auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda': PyTorch sees no CUDA GPU here; choose cpu or auto")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    here, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if distributed.size() > 1 and here >= gpus:
+        raise ValueError(
+            f"device {device!r}: {gpus} GPUs here are too few for process {here} (from 0) of this "
+            "machine; start one process per GPU, or choose cpu"
+        )
+    return torch.device("cuda")
 
 
 def encode(
@@ -60,14 +71,21 @@ def encode(
     return [{n: row[n] for n in names} for row in tokenize(tokenizer, texts, max_length)]
 
 
-def _batches(
-    tokenizer: PreTrainedTokenizerBase, rows: list[dict], batch_size: int, device: torch.device
-) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-    """Padded batches on ``device``, longest texts first, each with its rows' places."""
-    collate = DataCollatorWithPadding(tokenizer)
+def _groups(rows: list[dict], batch_size: int) -> list[list[int]]:
+    """The places of the rows that run together, longest texts first."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]), reverse=True)
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def _batches(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict],
+    groups: Sequence[list[int]],
+    device: torch.device,
+) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    """Padded batches on ``device``, each with its rows' places."""
+    collate = DataCollatorWithPadding(tokenizer)
+    for places in groups:
         yield places, collate([rows[i] for i in places]).to(device)
 
 
@@ -96,6 +114,7 @@ def predict(
 
     Texts run sorted by length, so that little is spent on padding; those of more than
     ``max_length`` tokens (128 by default, less if the model takes less) are cut.
+    Many processes share the batches out, and each returns all logits.
 
     Raises:
         ValueError: no rows, an argument out of range, a ``max_length`` the model can't take.
@@ -104,12 +123,20 @@ def predict(
     target = pick_device(device)
     length = length_limit(model, max_length, MAX_LENGTH)
     rows = encode(tokenizer, glue.texts(dataset), length)
-    logits = np.empty((len(rows), model.config.num_labels), dtype=np.float32)
-    bar = tqdm(total=len(rows), desc="evaluate", unit="text", leave=False, disable=not progress)
-    with bar, _inference(model, target):
-        for places, batch in _batches(tokenizer, rows, batch_size, target):
-            logits[places] = model(**batch).logits.float().cpu().numpy()
+    groups = _groups(rows, batch_size)
+    shares = [distributed.mine(groups, process) for process in range(distributed.size())]
+    counts = [sum(map(len, share)) for share in shares]
+    own, total = shares[distributed.rank()], counts[distributed.rank()]
+    found = [torch.empty(0, model.config.num_labels)]
+    off = not (progress and distributed.is_main())
+    bar = tqdm(total=total, desc="evaluate", unit="text", leave=False, disable=off)
+    with distributed.together(), bar, _inference(model, target):
+        for places, batch in _batches(tokenizer, rows, own, target):
+            found.append(model(**batch).logits.float().cpu())
             bar.update(len(places))
+    logits = np.empty((len(rows), model.config.num_labels), dtype=np.float32)
+    order = [place for share in shares for places in share for place in places]
+    logits[order] = distributed.gather(torch.cat(found), counts).numpy()
     return logits
 
 
@@ -212,7 +239,7 @@ def model_sha256(model: nn.Module | str | os.PathLike) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit, hardware and threads: what a number depends on beside its inputs."""
+    """Versions, commit, hardware, threads, processes: what a number depends on beside inputs."""
     versions = {}
     for package in ("obce", "torch", "transformers", "datasets", "numpy"):
         try:
@@ -227,6 +254,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": distributed.size(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
@@ -317,7 +345,8 @@ def time_per_1000(
     check_positive(batch_size=batch_size, repeats=repeats)
     target = pick_device(device)
     rows = encode(tokenizer, texts, length_limit(model, max_length, MAX_LENGTH))
-    batches = [batch for _, batch in _batches(tokenizer, rows, batch_size, target)]
+    groups = _groups(rows, batch_size)
+    batches = [batch for _, batch in _batches(tokenizer, rows, groups, target)]
 
     def run(batches: list[dict[str, torch.Tensor]]) -> float:
         start = time.perf_counter()

@@ -118,9 +118,11 @@ def _in_chunks(work: Callable, clouds: np.ndarray, out: np.ndarray) -> np.ndarra
     """Fill ``out`` with ``work`` of a few clouds at a time, on as many threads as torch has."""
     n = clouds.shape[1]
     step = max(1, CHUNK_BYTES // (8 * n if clouds.ndim == 2 else 8 * n * n))
+    # float32 is half the work, and enough to sort or to search: only differences need float64.
+    dtype = np.float32 if clouds.dtype == np.float32 else np.float64
 
     def run(start: int) -> None:
-        out[start : start + step] = work(clouds[start : start + step])
+        out[start : start + step] = work(clouds[start : start + step].astype(dtype))
 
     if len(clouds) <= step:  # starting threads takes longer than a small cloud does
         run(0)
@@ -134,18 +136,22 @@ def _in_chunks(work: Callable, clouds: np.ndarray, out: np.ndarray) -> np.ndarra
 
 def _largest_gap(points: np.ndarray) -> np.ndarray:
     """(units, n) -> (units,)"""
-    return np.diff(np.sort(points, axis=1).astype(np.float64), axis=1).max(axis=1)
+    return _neighbour_gaps(points).max(axis=1)
 
 
 def _gaps(points: np.ndarray) -> np.ndarray:
     """(units, n) -> (units, n - 1): sorted gaps between neighbours on the line."""
-    return np.sort(np.diff(np.sort(points, axis=1).astype(np.float64), axis=1), axis=1)
+    return np.sort(_neighbour_gaps(points), axis=1)
+
+
+def _neighbour_gaps(points: np.ndarray) -> np.ndarray:
+    """(units, n) -> (units, n - 1): gaps from left to right, in float64; sorts the points."""
+    points.sort(axis=1)
+    return np.subtract(points[:, 1:], points[:, :-1], dtype=np.float64)
 
 
 def _last_merge(points: np.ndarray) -> np.ndarray:
     """(units, n, d) -> (units,): the largest edge of each minimum spanning tree."""
-    if points.dtype != np.float32:
-        points = points.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # such clouds are not certain
         radius, certain = _farthest_neighbour(points)
     rest = np.flatnonzero(~certain)
