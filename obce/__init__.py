@@ -14,6 +14,7 @@ from obce import (
     modeling,
     pruning,
     scores,
+    speed,
     surgery,
     training,
     units,
@@ -22,9 +23,10 @@ from obce.activations import Activations, collect
 from obce.evaluation import evaluate, recorded
 from obce.pruning import Plan, plan
 from obce.scores import Scores, score
+from obce.speed import benchmark
 from obce.surgery import compress
 from obce.training import finetune, load_bert, load_classifier
-from obce.units import count_parameters
+from obce.units import count_multiply_adds, count_parameters
 
 __version__ = "0.1.0"
 
@@ -38,8 +40,10 @@ __all__ = [
     "Plan",
     "Scores",
     "activations",
+    "benchmark",
     "collect",
     "compress",
+    "count_multiply_adds",
     "count_parameters",
     "evaluate",
     "evaluation",
@@ -54,6 +58,7 @@ __all__ = [
     "recorded",
     "score",
     "scores",
+    "speed",
     "surgery",
     "training",
     "units",

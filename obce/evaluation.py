@@ -72,7 +72,7 @@ def _batches(
 
 
 @contextmanager
-def _inference(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
+def inference(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
     """Evaluation mode on ``device``, no gradients; the model goes back to its mode and device."""
     home = model.device
     try:
@@ -106,7 +106,7 @@ def predict(
     rows = encode(tokenizer, glue.texts(dataset), length)
     logits = np.empty((len(rows), model.config.num_labels), dtype=np.float32)
     bar = tqdm(total=len(rows), desc="evaluate", unit="text", leave=False, disable=not progress)
-    with bar, _inference(model, target):
+    with bar, inference(model, target):
         for places, batch in _batches(tokenizer, rows, batch_size, target):
             logits[places] = model(**batch).logits.float().cpu().numpy()
             bar.update(len(places))
@@ -296,6 +296,11 @@ def recorded(name: str) -> dict[str, Any]:
     return load_record(path)
 
 
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """The ``median``, ``min`` and ``max`` of a few measurements."""
+    return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
+
+
 def time_per_1000(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -325,13 +330,11 @@ def time_per_1000(
             model(**batch).logits.cpu()  # the copy waits for the GPU
         return (time.perf_counter() - start) * 1000 / len(rows)
 
-    with _inference(model, target):
+    with inference(model, target):
         run(batches[:1])
         seconds = [run(batches) for _ in range(repeats)]
     return {
-        "median": float(np.median(seconds)),
-        "min": min(seconds),
-        "max": max(seconds),
+        **spread(seconds),
         "repeats": repeats,
         "texts": len(rows),
         "batch_size": batch_size,
