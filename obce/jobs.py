@@ -98,6 +98,7 @@ class Cut:
     kinds: Sequence[str] = DEFAULT_KINDS
     scope: str = "layer"
     heads: str | None = None
+    multiple_of: int = 1
     plan_file: str | None = None
     repair: str = "least_squares"
     repair_texts: int = 2048
@@ -120,7 +121,8 @@ class Cut:
             raise ValueError(f"percentile={self.percentile:g}: it goes from 0 to 100")
 
     def plan(self, model, scores: Scores) -> Plan:
-        names = ("keep_total", "keep_encoder", "percentile", "level", "scope", "heads")
+        names = ("keep_total", "keep_encoder", "percentile", "level")
+        names += ("scope", "heads", "multiple_of")
         return plan(
             model, scores, kinds=self.kinds, **{name: getattr(self, name) for name in names}
         )

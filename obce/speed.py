@@ -108,6 +108,7 @@ def benchmark(
     Raises:
         ValueError: no BERT, an argument out of range, a text longer than the model takes.
     """
+    target = pick_device(device)
     models = {"model": model} if against is None else {"model": model, "against": against}
     berts = {name: find_bert(one) for name, one in models.items()}
     numbers = [threads] if isinstance(threads, int) else threads or [torch.get_num_threads()]
@@ -117,7 +118,6 @@ def benchmark(
         longest = min(bert.config.max_position_embeddings for bert in berts.values())
         if tokens > longest:
             raise ValueError(f"texts of {tokens} tokens: this model takes at most {longest}")
-    target = pick_device(device)
     rows = [
         _row(berts, texts, tokens, number, repeats, target, progress)
         for number in numbers
