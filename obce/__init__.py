@@ -15,6 +15,7 @@ from obce import (
     modeling,
     pruning,
     scores,
+    speed,
     streaming,
     surgery,
     training,
@@ -24,10 +25,11 @@ from obce.activations import Activations, collect
 from obce.evaluation import evaluate, recorded
 from obce.pruning import Plan, plan
 from obce.scores import Scores, score
+from obce.speed import benchmark
 from obce.streaming import GapSummary, stream
 from obce.surgery import compress
 from obce.training import finetune, load_bert, load_classifier
-from obce.units import count_parameters
+from obce.units import count_multiply_adds, count_parameters
 
 __version__ = "0.1.0"
 
@@ -42,8 +44,10 @@ __all__ = [
     "Plan",
     "Scores",
     "activations",
+    "benchmark",
     "collect",
     "compress",
+    "count_multiply_adds",
     "count_parameters",
     "distributed",
     "evaluate",
@@ -59,6 +63,7 @@ __all__ = [
     "recorded",
     "score",
     "scores",
+    "speed",
     "stream",
     "streaming",
     "surgery",

@@ -1,4 +1,4 @@
-"""The command line: ``obce analyze | compress | finetune | evaluate | demo``.
+"""The command line: ``obce analyze | compress | finetune | evaluate | benchmark | demo``.
 
 Exit status 0, 2 for bad input (one clear line, no traceback) or 1 for what failed on the way.
 """
@@ -17,7 +17,7 @@ import typer
 from safetensors import SafetensorError
 
 import obce
-from obce import card, distributed, jobs, plots
+from obce import card, distributed, jobs, plots, speed
 from obce.activations import CLOUDS
 from obce.evaluation import evaluate as evaluate_model
 from obce.evaluation import save_record
@@ -25,7 +25,7 @@ from obce.glue import TASKS
 from obce.pruning import DEFAULT_KINDS, LEVELS
 from obce.scores import DEFAULT_CLOUD, SCORES
 from obce.surgery import DEFAULT_RIDGE, REPAIRS
-from obce.training import load_classifier
+from obce.training import load_bert, load_classifier
 
 app = typer.Typer(
     help="Compress and explain BERT by the persistent homology of its neurons.",
@@ -209,6 +209,9 @@ def compress(
     heads: Annotated[
         Heads | None, typer.Option(help="Whether heads stay equally wide.", show_default=False)
     ] = None,
+    multiple_of: Annotated[
+        int, typer.Option(help="Round widths of heads and layers to its multiples.", min=1)
+    ] = 1,
     glue_dir: GlueDir = None,
     score: ScoreName = Score.merge_radius,
     cloud: CloudName = Cloud[DEFAULT_CLOUD],
@@ -251,6 +254,7 @@ def compress(
             [kind.strip() for kind in kinds.split(",")],
             scope.value,
             heads.value if heads else None,
+            multiple_of,
             str(plan) if plan else None,
             repair.value,
             repair_texts,
@@ -270,6 +274,46 @@ def _report(record: dict, out: Path) -> None:
     typer.echo()
     typer.echo(card.text_table(card.stage_rows(record)))
     typer.echo(f"model, card, plan and record: {out}")
+
+
+@app.command()
+def benchmark(
+    model: Model,
+    against: Annotated[
+        str | None, typer.Option(help="A second model, timed in turns with the first.")
+    ] = None,
+    shapes: Annotated[
+        str, typer.Option(help="Batches that are timed, as texts x tokens.")
+    ] = ",".join(f"{texts}x{tokens}" for texts, tokens in speed.SHAPES),
+    threads: Annotated[
+        str | None, typer.Option(help="Threads of PyTorch, one number or several: 1,2.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Measurements of each.", min=1)] = 7,
+    out: Annotated[Path | None, typer.Option(help="File for the record (JSON).")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Time a model's forward passes beside its multiply-adds, dense or compressed."""
+    record = speed.benchmark(
+        load_bert(model)[0],
+        against=load_bert(against)[0] if against else None,
+        shapes=[_numbers(shape, "shapes", "x", 2) for shape in shapes.split(",")],
+        threads=_numbers(threads, "threads", ",") if threads else None,
+        repeats=repeats,
+        device=device,
+        progress=not quiet,
+    )
+    if out is not None:
+        save_record(record, out)
+    typer.echo(str(record))
+
+
+def _numbers(text: str, name: str, separator: str, count: int | None = None) -> tuple[int, ...]:
+    parts = text.strip().split(separator)
+    if not all(part.strip().isdecimal() for part in parts) or len(parts) != (count or len(parts)):
+        form = "texts x tokens, like 8x128" if count else "whole numbers, like 1,2"
+        raise ValueError(f"--{name} {text}: give {form}")
+    return tuple(map(int, parts))
 
 
 @app.command()

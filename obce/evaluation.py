@@ -90,7 +90,7 @@ def _batches(
 
 
 @contextmanager
-def _inference(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
+def inference(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
     """Evaluation mode on ``device``, no gradients; the model goes back to its mode and device."""
     home = model.device
     try:
@@ -130,7 +130,7 @@ def predict(
     found = [torch.empty(0, model.config.num_labels)]
     off = not (progress and distributed.is_main())
     bar = tqdm(total=total, desc="evaluate", unit="text", leave=False, disable=off)
-    with distributed.together(), bar, _inference(model, target):
+    with distributed.together(), bar, inference(model, target):
         for places, batch in _batches(tokenizer, rows, own, target):
             found.append(model(**batch).logits.float().cpu())
             bar.update(len(places))
@@ -324,6 +324,11 @@ def recorded(name: str) -> dict[str, Any]:
     return load_record(path)
 
 
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """The ``median``, ``min`` and ``max`` of a few measurements."""
+    return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
+
+
 def time_per_1000(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -354,13 +359,11 @@ def time_per_1000(
             model(**batch).logits.cpu()  # the copy waits for the GPU
         return (time.perf_counter() - start) * 1000 / len(rows)
 
-    with _inference(model, target):
+    with inference(model, target):
         run(batches[:1])
         seconds = [run(batches) for _ in range(repeats)]
     return {
-        "median": float(np.median(seconds)),
-        "min": min(seconds),
-        "max": max(seconds),
+        **spread(seconds),
         "repeats": repeats,
         "texts": len(rows),
         "batch_size": batch_size,

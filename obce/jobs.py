@@ -13,11 +13,11 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from obce import card, distributed, glue, plots
 from obce.activations import collect
@@ -29,10 +29,12 @@ from obce.evaluation import (
     model_sha256,
     pick_device,
     save_record,
+    spread,
     time_per_1000,
 )
 from obce.pruning import DEFAULT_KINDS, Plan, plan
 from obce.scores import DEFAULT_CLOUD, Scores, score
+from obce.speed import in_turns
 from obce.surgery import DEFAULT_RIDGE, compress
 from obce.training import Classifier, finetune, load_classifier, save_classifier
 from obce.units import KINDS, count_parameters, dense_bert
@@ -99,6 +101,7 @@ class Cut:
     kinds: Sequence[str] = DEFAULT_KINDS
     scope: str = "layer"
     heads: str | None = None
+    multiple_of: int = 1
     plan_file: str | None = None
     repair: str = "least_squares"
     repair_texts: int = 2048
@@ -121,7 +124,8 @@ class Cut:
             raise ValueError(f"percentile={self.percentile:g}: it goes from 0 to 100")
 
     def plan(self, model, scores: Scores) -> Plan:
-        names = ("keep_total", "keep_encoder", "percentile", "level", "scope", "heads")
+        names = ("keep_total", "keep_encoder", "percentile", "level")
+        names += ("scope", "heads", "multiple_of")
         return plan(
             model, scores, kinds=self.kinds, **{name: getattr(self, name) for name in names}
         )
@@ -535,14 +539,11 @@ def time_side_by_side(
     Returns:
         per model the median, least and most of ``rounds``, and what else they depend on.
     """
-    measured: dict[str, list[dict]] = {name: [] for name in classifiers}
-    turns = [name for _ in range(rounds) for name in classifiers]
-    for name in tqdm(turns, desc="time", unit="pass", disable=not progress, leave=False):
-        model, tokenizer, _ = classifiers[name]
-        measured[name].append(time_per_1000(model, tokenizer, texts, repeats=1, **options))
-    result = {}
-    for name, found in measured.items():
-        seconds = [one["median"] for one in found]
-        spread = {"median": float(np.median(seconds)), "min": min(seconds), "max": max(seconds)}
-        result[name] = {**found[0], **spread, "repeats": rounds}
-    return result
+    runs = {
+        name: partial(time_per_1000, one.model, one.tokenizer, texts, repeats=1, **options)
+        for name, one in classifiers.items()
+    }
+    return {
+        name: {**found[0], **spread([one["median"] for one in found]), "repeats": rounds}
+        for name, found in in_turns(runs, rounds, progress).items()
+    }

@@ -29,7 +29,11 @@ from transformers import (
     BertModel,
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.bert.modeling_bert import BertSelfAttention, eager_attention_forward
+from transformers.models.bert.modeling_bert import (
+    BertLayer,
+    BertSelfAttention,
+    eager_attention_forward,
+)
 
 
 class ObceBertConfig(BertConfig):
@@ -72,8 +76,8 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 class ResidualLinear(nn.Module):
     """A map onto the residual stream that writes ``rows`` of its coordinates.
 
-    ``weight`` is (kept, inputs) and ``rows`` names the kept coordinates; ``bias`` has all
-    ``hidden`` entries: the constant of a removed unit stays there.
+    ``weight`` is (kept, inputs) and ``rows`` names the kept coordinates, in ascending order;
+    ``bias`` has all ``hidden`` entries: the constant of a removed unit stays there.
     """
 
     def __init__(self, inputs: int, kept: int, hidden: int):
@@ -83,11 +87,37 @@ class ResidualLinear(nn.Module):
         self.rows = nn.Buffer(torch.arange(kept))
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        kept, inputs = self.weight.shape
         shape = (*hidden_states.shape[:-1], len(self.bias))
-        if 0 in self.weight.shape:
+        if 0 in (kept, inputs):
             return self.bias.expand(shape)
+        if kept == len(self.bias):  # every row is written, and the bias costs no step of its own
+            return F.linear(hidden_states, self.weight, self.bias)
         written = F.linear(hidden_states, self.weight)
         return self.bias.expand(shape).index_add(-1, self.rows, written.to(self.bias.dtype))
+
+
+class Columns(nn.Module):
+    """Takes columns of (batch, tokens, inputs) by number; the number ``inputs`` gives zeros.
+
+    One gather moves all heads of unequal widths into place, where slicing and padding them one
+    by one would be dozens of small steps.
+    """
+
+    def __init__(self, numbers: list[int], inputs: int):
+        super().__init__()
+        self.pads = inputs in numbers
+        # It follows from the configuration and is in no file. No buffer, then: loading would
+        # leave it on the meta device, where models are built, and fill it with anything.
+        self.index = torch.tensor(numbers, device="cpu")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.index.device != x.device:
+            with torch.inference_mode(False):  # or training could not use it later
+                self.index = self.index.to(x.device)
+        x = F.pad(x, (0, 1)) if self.pads else x
+        # As a matrix: index_select takes columns of one several times faster on a CPU.
+        return x.flatten(0, 1).index_select(1, self.index).unflatten(0, x.shape[:2])
 
 
 class ObceSelfAttention(BertSelfAttention):
@@ -110,49 +140,89 @@ class ObceSelfAttention(BertSelfAttention):
         self.key = linear(config.hidden_size, sum(self.query_key))
         self.value = linear(config.hidden_size, sum(self.value_widths))
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+        # One width for all heads that live, since the fast kernels take no other.
+        self.live = [head for head, width in enumerate(self.value_widths) if width]
+        self.width = max(self.query_key + self.value_widths)
+        self.spread_pairs = self._spread(self.query_key)
+        self.spread_values = self._spread(self.value_widths)
+        self.join = None
+        if self.spread_values is not None:
+            inputs = len(self.live) * self.width
+            zeros = sum(self.value_widths)
+            spread = self.spread_values.index.tolist()
+            places = {number: place for place, number in enumerate(spread)}
+            self.join = Columns([places[n] for n in range(zeros)], inputs)
 
-    def heads(self, projected: torch.Tensor, widths: list[int], width: int) -> torch.Tensor:
-        """(batch, tokens, sum(widths)) -> (batch, heads, tokens, width), padded by zeros.
+    def _spread(self, widths: list[int]) -> Columns | None:
+        """What takes heads of unequal widths apart; None if the live ones are equally wide."""
+        if sum(widths) == len(self.live) * max(widths[head] for head in self.live or [0]):
+            return None
+        zeros, starts = sum(widths), [sum(widths[:head]) for head in range(len(widths))]
+        return Columns(
+            [
+                starts[head] + place if place < widths[head] else zeros
+                for head in self.live
+                for place in range(self.width)
+            ],
+            zeros,
+        )
+
+    def heads(self, projected: torch.Tensor, spread: Columns | None) -> torch.Tensor:
+        """(batch, tokens, sum of widths) -> (batch, live heads, tokens, width), padded by zeros.
 
         Zeros add nothing to the products of queries and keys, and the columns that they give
         in the values are dropped again. Vanished heads are left out.
         """
-        live = [head for head, w in enumerate(self.value_widths) if w]
-        if len(set(widths)) == 1 and len(live) == len(widths):
-            split = projected.unflatten(-1, (len(widths), widths[0]))
-            split = F.pad(split, (0, width - widths[0])) if width > widths[0] else split
-        else:
-            parts = projected.split(widths, -1)
-            split = torch.stack([F.pad(parts[h], (0, width - widths[h])) for h in live], -2)
+        heads = len(self.live)
+        if spread is not None:
+            return spread(projected).unflatten(-1, (heads, self.width)).transpose(1, 2)
+        width = projected.shape[-1] // heads
+        split = projected.unflatten(-1, (heads, width))
+        split = F.pad(split, (0, self.width - width)) if width < self.width else split
         return split.transpose(1, 2)
 
     def forward(self, hidden_states, attention_mask=None, past_key_values=None, **kwargs):
-        live = [w for w in self.value_widths if w]
-        if not live:
+        if not self.live:
             batch, tokens = hidden_states.shape[:2]
             eager = self.config._attn_implementation == "eager"
             none = hidden_states.new_empty(batch, 0, tokens, tokens) if eager else None
             return hidden_states[..., :0], none
-        width = max(self.query_key + self.value_widths)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
         context, weights = attend(
             self,
-            self.heads(self.query(hidden_states), self.query_key, width),
-            self.heads(self.key(hidden_states), self.query_key, width),
-            self.heads(self.value(hidden_states), self.value_widths, width),
+            self.heads(self.query(hidden_states), self.spread_pairs),
+            self.heads(self.key(hidden_states), self.spread_pairs),
+            self.heads(self.value(hidden_states), self.spread_values),
             attention_mask,
             dropout=self.dropout.p if self.training else 0.0,
             scaling=self.scaling,
             **kwargs,
-        )  # context: (batch, tokens, heads, width)
-        if set(live) == {width}:
-            return context.flatten(-2).contiguous(), weights
-        if len(set(live)) == 1:
-            return context[..., : live[0]].flatten(-2).contiguous(), weights
-        parts = [context[..., head, :w] for head, w in enumerate(live)]
-        return torch.cat(parts, dim=-1), weights
+        )  # context: (batch, tokens, live heads, width)
+        if self.join is not None:
+            return self.join(context.flatten(-2)), weights
+        return context[..., : self.value_widths[self.live[0]]].flatten(-2), weights
+
+
+class ObceLayer(BertLayer):
+    """A BertLayer without the wrapping and checking between its parts.
+
+    On a short text that takes as long as some of the maps, and it does not shrink with them.
+    """
+
+    def forward(
+        self,
+        hidden_states,
+        attention_mask=None,
+        encoder_hidden_states=None,
+        encoder_attention_mask=None,
+        past_key_values=None,
+        **kwargs,
+    ):
+        attended, _ = self.attention.self(hidden_states, attention_mask, **kwargs)
+        hidden_states = self.attention.output(attended, hidden_states)
+        return self.output(self.intermediate(hidden_states), hidden_states)
 
 
 class CompressedBert:
@@ -164,11 +234,10 @@ class CompressedBert:
         super().__init__(config, *args, **kwargs)
         if config.is_decoder or config.add_cross_attention:
             raise ValueError("a compressed BERT is an encoder: is_decoder is not supported")
-        bert = self if isinstance(self, BertModel) else self.bert
-        for index, (layer, widths) in enumerate(
-            zip(bert.encoder.layer, config.layer_widths, strict=True)
-        ):
-            hidden = config.hidden_size
+        encoder = (self if isinstance(self, BertModel) else self.bert).encoder
+        hidden = config.hidden_size
+        for index, (_, widths) in enumerate(zip(encoder.layer, config.layer_widths, strict=True)):
+            encoder.layer[index] = layer = ObceLayer(config, index)
             layer.attention.self = ObceSelfAttention(config, index)
             if sum(widths["value"]) < hidden or widths["attention_output"] < hidden:
                 layer.attention.output.dense = ResidualLinear(

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,11 @@ LEVELS = {"light": 25.0, "medium": 50.0, "severe": 75.0}  # percentiles: the thr
 DEFAULT_KINDS = ("value", "intermediate")
 FORMAT = "obce plan 1"
 TOLERANCE = 0.001  # a budget is met to within 0.1 points
+IN_HEADS = ("pair", "value")  # the kinds whose units live inside heads; a pair is query and key
+
+Step = tuple[float, int]
+"""All units up to this quantile go, and of the groups (layers and kinds) that have the quantile
+in common those up to this number: so a budget can stop between them."""
 
 
 @dataclass
@@ -206,6 +212,7 @@ def plan(
     kinds: Sequence[str] = DEFAULT_KINDS,
     scope: str = "layer",
     heads: str | None = None,
+    multiple_of: int = 1,
 ) -> Plan:
     """Choose the units that stay. Exactly one of the first four arguments says how many.
 
@@ -224,6 +231,10 @@ def plan(
         heads: ``equal``: each head of a layer loses equally many units (percentiles within the
             head), which runs fastest; ``free``: percentiles over the layer, heads may become
             unequal. ``equal`` is the default where ``scope`` is ``layer``.
+        multiple_of: round the number of units that stay, in each head and in each layer's other
+            kinds, to the nearest multiple (8, say); never to none where some were to stay, and
+            never above what there is. With a budget, the kinds outside heads then make up for
+            the coarser heads. See ``benchmarks/model_speed.py`` for what it is worth.
 
     Raises:
         ValueError: not exactly one target, a value out of range, scores that do not fit, or a
@@ -232,6 +243,8 @@ def plan(
     shape, dense = shape_of(model), count_parameters(model)
     heads = heads or ("equal" if scope == "layer" else "free")
     _check_choices(kinds, scope, heads)
+    if not isinstance(multiple_of, int) or not 1 <= multiple_of <= shape.hidden:
+        raise ValueError(f"multiple_of={multiple_of}: a whole number from 1 to {shape.hidden}")
     targets = {
         "percentile": percentile,
         "level": level,
@@ -248,15 +261,25 @@ def plan(
     quantiles = _quantiles(shape, _checked_scores(shape, scores, kinds), scope, heads)
     info = {**getattr(scores, "info", {}), **given}
     info |= {"kinds": list(kinds), "scope": scope, "heads": heads}
+    if multiple_of > 1:
+        info["multiple_of"] = multiple_of
 
-    def cut(through: tuple[float, int]) -> Plan:
-        return Plan(shape, _keep_after(shape, quantiles, through), dense, dict(info))
+    def cut(through: Step, in_heads: Step | None = None, multiple: int = multiple_of) -> Plan:
+        kept = _keep_after(shape, quantiles, through, in_heads or through, multiple)
+        return Plan(shape, kept, dense, dict(info))
 
     if percentile is not None:
         if not 0 <= percentile <= 100:
             raise ValueError(f"percentile={percentile}: it must be from 0 to 100")
         return cut((percentile / 100, len(quantiles)))
-    return _solve(cut, quantiles, *given.popitem())
+    (target, fraction), steps = given.popitem(), _steps(quantiles)
+    outside = [step for step in steps if step[1] in _outside_heads(quantiles)]
+    if multiple_of > 1 and len(outside) < len(steps) and outside:
+        exact = partial(cut, multiple=1)
+        # Rounded heads move the size in large steps: they take those nearest to the exact plan.
+        in_heads = _nearest(exact, steps, target, fraction)
+        cut, steps = partial(cut, in_heads=in_heads), [(-1.0, 0), *outside]
+    return _solve(cut, steps, target, fraction)
 
 
 def _check_choices(kinds: Sequence[str], scope: str, heads: str) -> None:
@@ -319,7 +342,7 @@ def _quantiles(shape: Shape, scores: dict, scope: str, heads: str) -> dict[Key, 
                 quantiles[layer, kind] = (row + 0.5) / every.size
         return quantiles
     for key, values in scores.items():
-        in_heads = heads == "equal" and key[1] in ("pair", "value")
+        in_heads = heads == "equal" and key[1] in IN_HEADS
         groups = values.reshape(shape.heads if in_heads else 1, -1)
         quantiles[key] = ((_ranks(groups) + 0.5) / groups.shape[1]).ravel()
     return quantiles
@@ -329,52 +352,77 @@ def _ranks(groups: np.ndarray) -> np.ndarray:
     return groups.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
 
 
-def _keep_after(shape: Shape, quantiles: dict, through: tuple[float, int]) -> dict:
-    """Units left when all up to ``through`` are cut: (quantile, number of the group).
-
-    The group's number orders the groups that have a quantile in common, so that a budget can
-    stop between them.
-    """
+def _keep_after(
+    shape: Shape, quantiles: dict, through: Step, in_heads: Step, multiple_of: int
+) -> dict:
+    """Units left when all up to ``through`` are cut (``in_heads``: of the kinds inside heads)."""
     kept = {
         (layer, kind): np.arange(shape.width(kind))
         for layer in range(shape.layers)
         for kind in KINDS
     }
-    last, last_group = through
     for group, ((layer, kind), values) in enumerate(sorted(quantiles.items())):
-        gone = (values < last) | ((values == last) & (group <= last_group))
+        last, last_group = in_heads if kind in IN_HEADS else through
+        stays = (values > last) | ((values == last) & (group > last_group))
+        if multiple_of > 1:
+            stays = _rounded(values, stays, shape.heads if kind in IN_HEADS else 1, multiple_of)
         for name in ("query", "key") if kind == "pair" else (kind,):
-            kept[layer, name] = np.flatnonzero(~gone)
+            kept[layer, name] = np.flatnonzero(stays)
     return kept
 
 
-def _solve(cut, quantiles: dict, target: str, fraction: float) -> Plan:
-    """Bisect over the steps (quantile, group) for the plan nearest to a budget."""
-    if not 0 < fraction <= 1:
-        raise ValueError(f"{target}={fraction}: it must be above 0 and at most 1")
-    steps = [(-1.0, 0)] + sorted(
+def _rounded(values: np.ndarray, stays: np.ndarray, heads: int, multiple_of: int) -> np.ndarray:
+    """As many of each head's best units as the nearest multiple of what was to stay."""
+    counts = stays.reshape(heads, -1).sum(1)
+    width = len(values) // heads
+    nearest = (2 * counts + multiple_of) // (2 * multiple_of) * multiple_of
+    nearest = np.where(counts > 0, np.maximum(nearest, multiple_of), 0)
+    nearest = np.where(counts == width, width, np.minimum(nearest, width))
+    from_best = _ranks(-values.reshape(heads, width))
+    return (from_best < nearest[:, None]).ravel()
+
+
+def _steps(quantiles: dict) -> list[Step]:
+    """All places at which the number of units changes, the first before any unit."""
+    return [(-1.0, 0)] + sorted(
         (float(q), group)
         for group, (_, values) in enumerate(sorted(quantiles.items()))
         for q in np.unique(values)
     )
+
+
+def _outside_heads(quantiles: dict) -> set[int]:
+    """The numbers of the groups whose units do not live inside heads."""
+    return {group for group, (_, kind) in enumerate(sorted(quantiles)) if kind not in IN_HEADS}
+
+
+def _nearest(cut, steps: list[Step], target: str, fraction: float) -> Step:
+    """Bisect for the step whose plan is nearest to a budget."""
     low, high = 0, len(steps) - 1  # the fraction kept falls with every step
-    most, least = getattr(cut(steps[low]), target), getattr(cut(steps[high]), target)
     while high - low > 1:
         middle = (low + high) // 2
         if getattr(cut(steps[middle]), target) >= fraction:
             low = middle
         else:
             high = middle
-    nearest = min(
+    return min(
         (steps[low], steps[high]), key=lambda step: abs(getattr(cut(step), target) - fraction)
     )
-    best = cut(nearest)
-    reached = getattr(best, target)
+
+
+def _solve(cut, steps: list[Step], target: str, fraction: float) -> Plan:
+    """The plan nearest to a budget, if that is near enough."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"{target}={fraction}: it must be above 0 and at most 1")
+    most, least = (getattr(cut(step), target) for step in (steps[0], steps[-1]))
     if fraction < least - TOLERANCE or fraction > most + TOLERANCE:
         raise ValueError(
             f"{target}={fraction} cannot be reached by cutting these kinds: "
             f"from {least:.4f} to {most:.4f} can"
         )
+    nearest = _nearest(cut, steps, target, fraction)
+    best = cut(nearest)
+    reached = getattr(best, target)
     if abs(reached - fraction) > TOLERANCE:
         raise ValueError(
             f"{target}={fraction} cannot be met to within 0.1 points, since units go in coarser "

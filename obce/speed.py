@@ -1,0 +1,186 @@
+"""Theory beside practice: seconds of forward passes beside the multiply-adds that they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.utils.benchmark.utils.timer import timer
+from tqdm import tqdm
+
+from obce.card import text_table
+from obce.evaluation import check_positive, environment, inference, pick_device, spread
+from obce.units import count_multiply_adds, count_parameters, find_bert
+
+SHAPES = ((1, 32), (8, 128), (32, 128))
+"""Texts and tokens of the batches that are timed."""
+
+SHORTEST = 0.02  # seconds: a measurement repeats a shorter pass until it is as long
+
+Result = TypeVar("Result")
+
+
+def in_turns(
+    runs: dict[str, Callable[[], Result]], rounds: int, progress: bool = False
+) -> dict[str, list[Result]]:
+    """Call every run once in each round, so that a busy moment hits all of them."""
+    found: dict[str, list[Result]] = {name: [] for name in runs}
+    turns = [name for _ in range(rounds) for name in runs]
+    for name in tqdm(turns, desc="time", unit="pass", disable=not progress, leave=False):
+        found[name].append(runs[name]())
+    return found
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Benchmark(dict):
+    """What :func:`benchmark` measured: plain JSON values that print as a table."""
+
+    def __str__(self) -> str:
+        against = "against" in self
+        rows = [["batch", "threads", "ms", "to", "10^9 m-a", "per s"]]
+        if against:
+            rows[0] += ["dense ms", "speed-up", "to", "by m-a", "share"]
+        for row in self["rows"]:
+            seconds = row["seconds"]
+            cells = [
+                f"{row['texts']}x{row['tokens']}",
+                f"{row['threads']}",
+                f"{1e3 * seconds['median']:.1f}",
+                f"{1e3 * seconds['max']:.1f}",
+                f"{row['multiply_adds'] / 1e9:.2f}",
+                f"{row['multiply_adds'] / seconds['median'] / 1e9:.1f}",
+            ]
+            if against:
+                cells += [
+                    f"{1e3 * row['against_seconds']['median']:.1f}",
+                    f"{row['speed_up']['median']:.2f}",
+                    f"{row['speed_up']['max']:.2f}",
+                    f"{row['multiply_add_ratio']:.2f}",
+                    f"{row['speed_up']['median'] / row['multiply_add_ratio']:.2f}",
+                ]
+            rows.append(cells)
+        return text_table(rows)
+
+
+def benchmark(
+    model: nn.Module,
+    *,
+    against: nn.Module | None = None,
+    shapes: Sequence[tuple[int, int]] = SHAPES,
+    threads: int | Sequence[int] | None = None,
+    repeats: int = 7,
+    device: str = "auto",
+    progress: bool = False,
+) -> Benchmark:
+    """Time the forward pass of a BERT, dense or compressed, beside its multiply-adds.
+
+    Timed is the BertModel inside: embeddings, encoder and pooler, on full batches of random tokens,
+    without gradients. What ``obce.evaluate`` takes also depends on the texts' lengths.
+
+    Args:
+        model: any BERT of transformers, or what :func:`obce.compress <obce.surgery.compress>` made.
+        against: a second one, for instance the dense original; both are timed in turns, and the
+            speed-up is the median of the ratios of neighbouring measurements.
+        shapes: texts and tokens of each batch.
+        threads: of PyTorch on a CPU, one number or several; left alone if left out.
+        repeats: measurements of each model, batch and number of threads.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Returns:
+        a :class:`Benchmark`: under ``rows`` one entry for each batch and number of threads, with
+        ``seconds`` of one pass (``median``, ``min``, ``max``), ``multiply_adds``,
+        ``multiply_adds_per_second`` and, where there is a second model, ``against_seconds``,
+        ``speed_up`` (``median``, ``min``, ``max``) and ``multiply_add_ratio``; beside them
+        ``parameters``, ``bytes`` of the weights, ``device`` and ``environment``.
+
+    Raises:
+        ValueError: no BERT, an argument out of range, a text longer than the model takes.
+    """
+    target = pick_device(device)
+    models = {"model": model} if against is None else {"model": model, "against": against}
+    berts = {name: find_bert(one) for name, one in models.items()}
+    numbers = [threads] if isinstance(threads, int) else threads or [torch.get_num_threads()]
+    check_positive(repeats=repeats, threads=min(numbers))
+    for texts, tokens in shapes:
+        check_positive(texts=texts, tokens=tokens)
+        longest = min(bert.config.max_position_embeddings for bert in berts.values())
+        if tokens > longest:
+            raise ValueError(f"texts of {tokens} tokens: this model takes at most {longest}")
+    rows = [
+        _row(berts, texts, tokens, number, repeats, target, progress)
+        for number in numbers
+        for texts, tokens in shapes
+    ]
+    result = Benchmark(
+        rows=rows,
+        repeats=repeats,
+        device=target.type,
+        environment=environment(),
+        **_size(model),
+    )
+    if against is not None:
+        result["against"] = _size(against)
+    return result
+
+
+def _size(model: nn.Module) -> dict[str, Any]:
+    """Parameters, and the bytes that they and the buffers of the state dict take in a file."""
+    tensors = {t.data_ptr(): t.numel() * t.element_size() for t in model.state_dict().values()}
+    return {"parameters": count_parameters(model)._asdict(), "bytes": sum(tensors.values())}
+
+
+def _row(berts, texts, tokens, threads, repeats, device, progress) -> dict[str, Any]:
+    vocabulary = min(bert.config.vocab_size for bert in berts.values())
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary, (texts, tokens), generator=generator).to(device)
+    with _threads(threads), ExitStack() as stack:
+        for bert in berts.values():
+            stack.enter_context(inference(bert, device))
+        runs = {name: _measurement(bert, ids) for name, bert in berts.items()}
+        seconds = in_turns(runs, repeats, progress)
+    work = {name: count_multiply_adds(bert, texts, tokens) for name, bert in berts.items()}
+    found = spread(seconds["model"])
+    row = {
+        "texts": texts,
+        "tokens": tokens,
+        "threads": threads,
+        "seconds": found,
+        "multiply_adds": work["model"],
+        "multiply_adds_per_second": work["model"] / found["median"],
+    }
+    if "against" in berts:
+        ratios = [b / a for a, b in zip(seconds["model"], seconds["against"], strict=True)]
+        row["against_seconds"] = spread(seconds["against"])
+        row["speed_up"] = spread(ratios)
+        row["multiply_add_ratio"] = work["against"] / work["model"]
+    return row
+
+
+def _measurement(bert: nn.Module, ids: torch.Tensor) -> Callable[[], float]:
+    """A function that measures the seconds of one pass.
+
+    The clock is that of torch.utils.benchmark, which waits for a GPU. Its ``Timer`` isn't used:
+    it measures one statement after the other, and warms up by two more passes each time.
+    """
+
+    def seconds(passes: int) -> float:
+        start = timer()
+        for _ in range(passes):
+            bert(ids)
+        return (timer() - start) / passes
+
+    seconds(1)  # the first pass sets up what later ones find ready
+    passes = max(1, round(SHORTEST / max(seconds(1), 1e-6)))
+    return lambda: seconds(passes)
