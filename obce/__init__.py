@@ -9,6 +9,7 @@ import transformers as _transformers
 from obce import (
     activations,
     evaluation,
+    export,
     glue,
     homology,
     modeling,
@@ -43,6 +44,7 @@ __all__ = [
     "count_parameters",
     "evaluate",
     "evaluation",
+    "export",
     "finetune",
     "glue",
     "homology",

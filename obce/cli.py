@@ -1,4 +1,4 @@
-"""The command line: ``obce analyze | compress | finetune | evaluate | demo``.
+"""The command line: ``obce analyze | compress | finetune | evaluate | export | demo``.
 
 Exit status 0, 2 for bad input (one clear line, no traceback) or 1 for what failed on the way.
 """
@@ -268,6 +268,22 @@ def _report(record: dict, out: Path) -> None:
     typer.echo()
     typer.echo(card.text_table(card.stage_rows(record)))
     typer.echo(f"model, card, plan and record: {out}")
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="File to write (FILE.onnx).", show_default=False)],
+    int8: Annotated[bool, typer.Option("--int8", help="Weights as bytes, integer sums.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a fine-tuned model, dense or compressed, as an ONNX file that onnxruntime runs.
+
+    The file is checked: run on padded texts, it gives the logits that PyTorch gives.
+    """
+    record = jobs.export_job(model, out, int8=int8, progress=not quiet)
+    typer.echo(f"{out}: {record['weights']}, {record['bytes'] / 1e6:.1f} MB")
+    typer.echo(f"in float32 its logits are PyTorch's to {record['difference']:.0e}")
 
 
 @app.command()

@@ -214,10 +214,10 @@ def model_sha256(model: nn.Module | str | os.PathLike) -> str:
 def environment() -> dict[str, Any]:
     """Versions, commit, hardware and threads: what a number depends on beside its inputs."""
     versions = {}
-    for package in ("obce", "torch", "transformers", "datasets", "numpy"):
+    for package in ("obce", "torch", "transformers", "datasets", "numpy", "onnxruntime"):
         try:
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # obce, run from its source folder
+        except metadata.PackageNotFoundError:  # an extra, or obce, run from its source folder
             versions[package] = None
     return {
         "python": platform.python_version(),
