@@ -26,6 +26,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from obce.activations import evaluating
+from obce.evaluation import check_positive
 from obce.modeling import ObceBertConfig
 from obce.training import quiet
 
@@ -211,29 +212,36 @@ class OnnxClassifier(nn.Module):
 
     It is called like the model that it came from, with tensors on the CPU, and has its ``config``:
     ``predict`` and ``time_per_1000`` take it as they take any model. It runs on onnxruntime's
-    ``CPUExecutionProvider``.
+    ``CPUExecutionProvider``, with one of its fusions off: joined, residual sum and layer norm are
+    slower than apart (onnxruntime 1.32, MiniLM, 32 texts of 32 tokens, one thread: the compressed
+    model takes 122 instead of 146 ms, in int8 53 instead of 74 ms).
 
     Args:
         path: of the file.
         threads: for one call; as many as PyTorch has been told to take if left out.
 
     Raises:
-        ValueError: no such file, no ONNX file, or one that something else has written.
+        ValueError: no such file, no ONNX file, one that something else has written, or no threads.
     """
 
     def __init__(self, path: str | os.PathLike, threads: int | None = None):
         super().__init__()
+        threads = torch.get_num_threads() if threads is None else threads
+        check_positive(threads=threads)
         _need("onnxruntime")
         import onnxruntime
 
         if not Path(path).is_file():
             raise ValueError(f"there is no file {path}")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
         try:
             self.session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
+                path,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=["SkipLayerNormFusion"],
             )
         except Exception as error:  # its exceptions have no common base of their own
             reason = str(error).strip().splitlines()[0]

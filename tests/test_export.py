@@ -266,6 +266,8 @@ def test_what_is_no_classifier_is_refused(dense, tiny_config, tmp_path):
 def test_what_is_no_onnx_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         OnnxClassifier(tmp_path / "none.onnx")
+    with pytest.raises(ValueError, match="threads=0: it must be above 0"):
+        OnnxClassifier(tmp_path / "none.onnx", threads=0)
     (tmp_path / "torn.onnx").write_bytes(b"\x08\x0anot protobuf")
     with pytest.raises(ValueError, match="torn.onnx cannot be run as ONNX: "):
         quantize(tmp_path / "torn.onnx", tmp_path / "int8.onnx")
