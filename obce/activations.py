@@ -455,13 +455,15 @@ def collect(
     groups = batches(encodings, batch_size)
     own = distributed.mine(groups)
     off = not (progress and distributed.is_main())
-    bar = tqdm(total=sum(map(len, own)), desc="activations", unit="text", disable=off)
+    # In tokens, which cost alike: the longest texts go first, and texts would foretell too much.
+    tokens = [sum(len(encodings[i]["input_ids"]) for i in batch) for batch in own]
+    bar = tqdm(total=sum(tokens), desc="activations", unit="token", unit_scale=True, disable=off)
     try:
         with distributed.together(), bar, evaluating(model), torch.inference_mode():
-            for batch in own:
+            for batch, count in zip(own, tokens, strict=True):
                 with hooked(bert, keys, lambda key, out, b=batch: found._append(key, b, out)):
                     bert(**model_inputs(encodings, batch, bert.device))
-                bar.update(len(batch))
+                bar.update(count)
         found.order = [text for batch in groups for text in batch]
         if found.processes > 1:
             found._swap(groups)

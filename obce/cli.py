@@ -1,4 +1,4 @@
-"""The command line: ``obce analyze | compress | finetune | evaluate | benchmark | demo``.
+"""The command line: ``obce analyze | compress | finetune | evaluate | benchmark | export | demo``.
 
 Exit status 0, 2 for bad input (one clear line, no traceback) or 1 for what failed on the way.
 """
@@ -304,7 +304,7 @@ def benchmark(
         progress=not quiet,
     )
     if out is not None:
-        save_record(record, out)
+        distributed.by_main(lambda: save_record(record, out))
     typer.echo(str(record))
 
 
@@ -314,6 +314,22 @@ def _numbers(text: str, name: str, separator: str, count: int | None = None) -> 
         form = "texts x tokens, like 8x128" if count else "whole numbers, like 1,2"
         raise ValueError(f"--{name} {text}: give {form}")
     return tuple(map(int, parts))
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="File to write (FILE.onnx).", show_default=False)],
+    int8: Annotated[bool, typer.Option("--int8", help="Weights as bytes, integer sums.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a fine-tuned model, dense or compressed, as an ONNX file that onnxruntime runs.
+
+    The file is checked: run on padded texts, it gives the logits that PyTorch gives.
+    """
+    record = distributed.by_main(lambda: jobs.export_job(model, out, int8=int8, progress=not quiet))
+    typer.echo(f"{out}: {record['weights']}, {record['bytes'] / 1e6:.1f} MB")
+    typer.echo(f"in float32 its logits are PyTorch's to {record['difference']:.0e}")
 
 
 @app.command()

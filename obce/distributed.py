@@ -75,6 +75,26 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def pick_device(device: str = "auto") -> torch.device:
+    """``auto`` is the CUDA GPU if there is one, else the CPU; ``cpu`` and ``cuda`` insist.
+
+    Of many processes on a machine, each has a GPU of its own.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"unknown device {device!r}: choose auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda': PyTorch sees no CUDA GPU here; choose cpu or auto")
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    here, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if size() > 1 and here >= gpus:
+        raise ValueError(
+            f"device {device!r}: {gpus} GPUs here are too few for process {here} (from 0) of this "
+            "machine; start one process per GPU, or choose cpu"
+        )
+    return torch.device("cuda")
+
+
 def mine(items: Sequence[Item], process: int | None = None) -> Sequence[Item]:
     """Every P-th item: the share of ``process``, or of this one."""
     return items[rank() if process is None else process :: size()]

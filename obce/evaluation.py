@@ -28,6 +28,7 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 from obce import distributed, glue
 from obce.activations import Text, evaluating, length_limit
 from obce.activations import encode as tokenize
+from obce.distributed import pick_device
 from obce.files import replacing
 from obce.units import count_parameters
 
@@ -40,26 +41,6 @@ def check_positive(**values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name}={value}: it must be above 0")
-
-
-def pick_device(device: str = "auto") -> torch.device:
-    """``auto`` is the CUDA GPU if there is one, else the CPU; ``cpu`` and ``cuda`` insist.
-
-    Of many processes on a machine, each has a GPU of its own.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"unknown device {device!r}: choose auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda': PyTorch sees no CUDA GPU here; choose cpu or auto")
-    if device == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    here, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-    if distributed.size() > 1 and here >= gpus:
-        raise ValueError(
-            f"device {device!r}: {gpus} GPUs here are too few for process {here} (from 0) of this "
-            "machine; start one process per GPU, or choose cpu"
-        )
-    return torch.device("cuda")
 
 
 def encode(
@@ -241,10 +222,10 @@ def model_sha256(model: nn.Module | str | os.PathLike) -> str:
 def environment() -> dict[str, Any]:
     """Versions, commit, hardware, threads, processes: what a number depends on beside inputs."""
     versions = {}
-    for package in ("obce", "torch", "transformers", "datasets", "numpy"):
+    for package in ("obce", "torch", "transformers", "datasets", "numpy", "onnxruntime"):
         try:
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # obce, run from its source folder
+        except metadata.PackageNotFoundError:  # an extra, or obce, run from its source folder
             versions[package] = None
     return {
         "python": platform.python_version(),

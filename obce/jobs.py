@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from obce import card, distributed, glue, plots
 from obce.activations import collect
@@ -32,6 +34,7 @@ from obce.evaluation import (
     spread,
     time_per_1000,
 )
+from obce.export import quantize, to_onnx
 from obce.pruning import DEFAULT_KINDS, Plan, plan
 from obce.scores import DEFAULT_CLOUD, Scores, score
 from obce.speed import in_turns
@@ -194,6 +197,7 @@ def _scores(
             model=model,
             labels=rows["label"],
             seed=data.seed,
+            device=device,
             progress=progress,
         )
         corpus = {
@@ -524,6 +528,38 @@ class _Compression:
 
         distributed.by_main(save)
         return record
+
+
+def export_job(name: str, out: Path, *, int8: bool = False, progress=True) -> dict[str, Any]:
+    """Write a fine-tuned model as the ONNX file ``out``, and beside it its record, ``out.json``.
+
+    Returns:
+        the record: whose weights, as what, bytes of the file, and ``difference``, the largest of
+        a logit of the float32 file from PyTorch's.
+    """
+    if out.suffix != ".onnx":
+        raise ValueError(f"{out} does not end in .onnx: name a file to write to")
+    bar = tqdm(total=2 + int8, desc="export", unit="step", leave=False, disable=not progress)
+    with bar, tempfile.TemporaryDirectory() as folder:
+        model = load_classifier(name, task=None).model
+        bar.update()
+        whole = Path(folder) / out.name if int8 else out
+        difference = to_onnx(model, whole)
+        bar.update()
+        if int8:
+            quantize(whole, out)
+            bar.update()
+        files = [path for path in (out, out.with_name(f"{out.name}.data")) if path.is_file()]
+        record = {
+            "model": model_name(model),
+            "model_sha256": model_sha256(model),
+            "weights": "int8" if int8 else "float32",
+            "bytes": sum(path.stat().st_size for path in files),
+            "difference": difference,
+            "environment": environment(),
+        }
+    save_record(record, out.with_name(f"{out.name}.json"))
+    return record
 
 
 def time_side_by_side(

