@@ -25,6 +25,7 @@ BENCHMARKS = {
     "homology": "merge radius of clouds, beside other programs and the floor",
     "analysis": "BERT-base's 82,944 units beside its forward passes",
     "streaming": "clouds in R past memory",
+    "million": "a million tokens, streamed through BERT-base",
     "processes": "one corpus on 1, 2 and 4 processes",
     "model_speed": "the compressed model beside the dense one",
     "export": "out of the framework: ONNX, int8, and both with the compression",

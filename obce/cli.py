@@ -87,19 +87,36 @@ def analyze(
     out: Out,
     glue_dir: GlueDir = None,
     score: ScoreName = Score.merge_radius,
-    cloud: CloudName = Cloud[DEFAULT_CLOUD],
+    cloud: Annotated[
+        Cloud | None,
+        typer.Option(
+            help=f"The point cloud that the score reads; {DEFAULT_CLOUD} if left out, tokens with "
+            "--stream.",
+            show_default=False,
+        ),
+    ] = None,
     texts: Texts = 512,
     score_length: ScoreLength = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Merge radius of the tokens cloud, in memory that texts do not fill."
+        ),
+    ] = False,
+    buckets: Annotated[int, typer.Option(help="Per unit, with --stream; a power of two.")] = 512,
     seed: Seed = 0,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Score every unit of a model over a task's texts; save scores, figure and record."""
+    reading = cloud.value if cloud else "tokens" if stream else DEFAULT_CLOUD
     record = jobs.analyze(
         model,
         out,
         jobs.Data(task, glue_dir, seed=seed),
-        jobs.Analysis(score.value, cloud.value, texts, score_length),
+        jobs.Analysis(
+            score.value, reading, texts, score_length, buckets=buckets if stream else None
+        ),
         device=device,
         progress=not quiet,
     )
@@ -108,6 +125,13 @@ def analyze(
         for layer, values in layers.items():
             rows.append([kind, str(layer), *[f"{value:.4g}" for value in values]])
     typer.echo(card.text_table(rows))
+    for i, done in enumerate(record.get("passes", ()), 1):
+        typer.echo(
+            f"pass {i}: {done['certified']:,} of {done['units']:,} units certified "
+            f"with {done['buckets']:,} buckets"
+        )
+    if unproved := sum(map(len, record.get("uncertified", {}).values())):
+        typer.echo(f"{unproved:,} units not certified: lower bounds; see uncertified in the record")
     typer.echo(f"scores, figure and record: {out}")
 
 

@@ -38,6 +38,7 @@ from obce.export import quantize, to_onnx
 from obce.pruning import DEFAULT_KINDS, Plan, plan
 from obce.scores import DEFAULT_CLOUD, Scores, score
 from obce.speed import in_turns
+from obce.streaming import check_buckets, stream
 from obce.surgery import DEFAULT_RIDGE, compress
 from obce.training import Classifier, finetune, load_classifier, save_classifier
 from obce.units import KINDS, count_parameters, dense_bert
@@ -91,6 +92,19 @@ class Analysis:
     texts: int = 512
     max_length: int | None = None
     special_tokens: bool = True
+    buckets: int | None = None
+    """Stream the texts through so many buckets per unit, instead of keeping all outputs."""
+
+    def check(self) -> None:
+        """Find contradictions before anything is computed."""
+        if self.buckets is None:
+            return
+        check_buckets(self.buckets)
+        if (self.score, self.cloud) != ("merge_radius", "tokens"):
+            raise ValueError(
+                f"streaming gives the merge_radius of the tokens cloud, not {self.score} of "
+                f"{self.cloud}"
+            )
 
 
 @dataclass
@@ -144,6 +158,7 @@ def analyze(
     Returns:
         the record: per kind and layer the quartiles of the score.
     """
+    analysis.check()
     _check_out(name, out)
     classifier = load_classifier(name, data.task, data.seed)
     scores, corpus = _scores(classifier, data, analysis, device, progress)
@@ -181,15 +196,22 @@ def _scores(
     dense_bert(model)
     rows = glue.load(data.task, "train", data.glue_dir, analysis.texts, data.seed)
     model.to(pick_device(device))
-    with collect(
-        model,
-        tokenizer,
-        glue.texts(rows),
-        clouds=(analysis.cloud,),
-        max_length=analysis.max_length,
-        special_tokens=analysis.special_tokens,
-        progress=progress,
-    ) as found:
+    corpus = {
+        "task": data.task,
+        "split": "train",
+        "texts": len(rows),
+        "data_sha256": glue.data_sha256(rows),
+    }
+    options = {
+        "max_length": analysis.max_length,
+        "special_tokens": analysis.special_tokens,
+        "progress": progress,
+    }
+    texts = glue.texts(rows)
+    if analysis.buckets is not None:
+        scores = stream(model, tokenizer, texts, buckets=analysis.buckets, **options)
+        return scores, corpus | {"tokens": scores.info["tokens"]}
+    with collect(model, tokenizer, texts, clouds=(analysis.cloud,), **options) as found:
         scores = score(
             found,
             analysis.score,
@@ -200,13 +222,7 @@ def _scores(
             device=device,
             progress=progress,
         )
-        corpus = {
-            "task": data.task,
-            "split": "train",
-            "texts": len(rows),
-            "tokens": int(found.counted.sum()),
-            "data_sha256": glue.data_sha256(rows),
-        }
+        corpus["tokens"] = int(found.counted.sum())
     return scores, corpus
 
 

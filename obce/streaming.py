@@ -22,6 +22,7 @@ Geometry", 1985, chapter 6. Streaming, growing and merging are ours.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,7 @@ from obce.units import KINDS, Key, dense_bert, shape_of
 
 MAX_BUCKETS = 1 << 20  # the theorem wants them well below float32's 2^24 steps per octave
 CHUNK_TEXTS = 4096  # texts whose tokens are held at once
-BLOCK = (256, 128)  # points and units looked at together: a core's cache holds their tables
+BLOCK = (2048, 64)  # points and units looked at together: tables that fit a core's cache
 ROWS = 1024  # units whose buckets are walked together
 FINEST = -149  # all float32 numbers are multiples of 2^-149
 INTEGER = 1.5 * 2.0**52  # added to a float64 integer, it leaves the integer in the low bits
@@ -289,27 +290,47 @@ def _powers(exponents: torch.Tensor) -> torch.Tensor:
     return ((exponents + 1023) << 52).view(torch.float64)
 
 
+class _Scratch(threading.local):
+    """What a thread works with on one block, made once: fresh memory costs more than the work."""
+
+    def __init__(self):
+        size = BLOCK[0] * BLOCK[1]
+        self.points, self.ends = np.empty((2, size), dtype=np.float32)
+        self.places = np.empty(size)
+        self.new, self.beyond = np.empty((2, size), dtype=bool)
+
+    def shaped(self, shape: tuple[int, int]) -> list[np.ndarray]:
+        size = shape[0] * shape[1]
+        arrays = (self.points, self.ends, self.places, self.new, self.beyond)
+        return [array[:size].reshape(shape) for array in arrays]
+
+
+_scratch = _Scratch()
+
+
 def _put_block(values: np.ndarray, scale: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
     """Put a block of points, (points, units), into the tables of its units.
 
     Once a bucket has seen a few points, the next one seldom lies outside of what it holds: look
     the ends up, which is cheaper than writing them, and write the few that move one.
     """
-    values = values + np.float32(0)
-    place = values * scale  # float64
+    points, ends, place, new, beyond = _scratch.shaped(values.shape)
+    np.add(values, np.float32(0), out=points)
+    np.multiply(points, scale, out=place)  # in float64
     np.floor(place, out=place)
-    place += INTEGER
+    np.add(place, INTEGER, out=place)
     place = place.view(np.int64)
-    place &= low.shape[1] - 1
-    place += np.arange(len(low)) * low.shape[1]
+    np.bitwise_and(place, low.shape[1] - 1, out=place)
+    np.add(place, np.arange(0, low.size, low.shape[1]), out=place)
     low, high = low.reshape(-1), high.reshape(-1)  # views: the tables are contiguous
-    new = values < low.take(place, mode="clip")  # the mode that does not check
-    new |= values > high.take(place, mode="clip")
+    np.less(points, low.take(place, mode="clip", out=ends), out=new)  # that mode does not check
+    np.greater(points, high.take(place, mode="clip", out=ends), out=beyond)
+    np.logical_or(new, beyond, out=new)
     moved = np.flatnonzero(new)
     if len(moved):
-        place, values = place.reshape(-1)[moved], values.reshape(-1)[moved]
-        np.minimum.at(low, place, values)
-        np.maximum.at(high, place, values)
+        place, points = place.reshape(-1)[moved], points.reshape(-1)[moved]
+        np.minimum.at(low, place, points)
+        np.maximum.at(high, place, points)
 
 
 @cache

@@ -177,6 +177,28 @@ def test_analyze_finetune_and_evaluate(run, dense, folder):
     assert json.loads((folder / "record.json").read_text())["rows_used"] == 40
 
 
+def test_analyze_streaming_says_what_it_certified(run, dense, folder):
+    arguments = ("analyze", dense, "--task", TASK, "--texts", 16, "--quiet")
+    stream = (*arguments, "--stream")
+    status, printed, _ = run(*stream, "--buckets", 1024, "--out", folder / "stream")
+    assert status == 0 and "units certified with 1,024 buckets" in printed
+    record = json.loads((folder / "stream" / "analysis.json").read_text())
+    assert record["cloud"] == "tokens" and record["tokens"] == record["corpus"]["tokens"]
+    assert sum(done["certified"] for done in record["passes"]) == record["passes"][0]["units"]
+    run(*arguments, "--cloud", "tokens", "--out", folder / "exact")
+    exact = json.loads((folder / "exact" / "analysis.json").read_text())
+    assert record["quartiles"] == exact["quartiles"]
+    _, printed, _ = run(*stream, "--buckets", 2, "--out", folder / "coarse")
+    assert "units not certified: lower bounds" in printed
+    for wrong, message in (
+        (("--cloud", "mean"), "the merge_radius of the tokens cloud, not merge_radius of mean"),
+        (("--score", "std"), "not std of tokens"),
+        (("--buckets", 100), "power of two"),
+    ):
+        status, _, error = run(*stream, *wrong, "--out", folder / "wrong")
+        assert status == 2 and message in error and not (folder / "wrong").exists()
+
+
 BAD_ARGUMENTS = {
     "an unknown task": (["--task", "sst9", "--level", "light"], "unknown task 'sst9'"),
     "no target": ([], "exactly one of keep-total"),
