@@ -714,6 +714,51 @@ def repair_gains(answer: Callable) -> None:
     )
 
 
+# Part IV: past one machine
+
+
+def swapped(answer: Callable) -> None:
+    """``answer(parts, process)``: (P, rows, units), each process's rows of a matrix, to all rows
+    of the units that one process holds after the swap."""
+
+    def wanted(parts, process):
+        units, processes = parts.shape[2], len(parts)
+        first, last = (p * units // processes for p in (process, process + 1))
+        return np.concatenate([part[:, first:last] for part in parts])
+
+    two = np.arange(20.0).reshape(2, 2, 5)
+    three = np.arange(24.0).reshape(3, 1, 8)
+    _function(
+        answer,
+        wanted,
+        [(two, 0), (two, 1), (three, 0), (three, 1), (three, 2), (two[:1], 0)],
+        hint="All texts, in the order of the processes; units p*U//P up to (p+1)*U//P.",
+    )
+
+
+def bytes_sent(answer: Callable) -> None:
+    """``answer(units, points, processes)``: the bytes that each process sends in the swap."""
+    _function(
+        answer,
+        lambda units, points, processes: 4 * units * points * (processes - 1) / processes**2,
+        [(12, 10, 1), (12, 10, 2), (20736, 8320, 4), (221184, 100000, 1000)],
+        hint="It made 1/P of all numbers, and keeps 1/P of those; a number takes 4 bytes.",
+    )
+
+
+def busiest_process(answer: Callable) -> None:
+    """``answer(layers, hidden, intermediate, processes)``: the most units that a process holds."""
+    _function(
+        answer,
+        lambda layers, hidden, intermediate, processes: (
+            layers * (5 * -(-hidden // processes) + -(-intermediate // processes))
+        ),
+        [(1, 4, 8, 4), (6, 384, 1536, 1), (1, 5, 7, 2), (24, 1024, 4096, 1000)],
+        hint="Every layer has five kinds of `hidden` units and one of `intermediate`; each kind "
+        "is shared out on its own, and the last process has the rounded-up share of all.",
+    )
+
+
 def _given(answer):
     """What an answer without arguments gives, or the exception that it raises."""
     try:

@@ -70,6 +70,10 @@ WRONG = [
     ("megabytes", lambda parameters: parameters / 1e6, "32 bits"),
     ("random_plans", lambda: [1, 2, 3], "three plans are asked for"),
     ("repair_gains", lambda record: [row["repaired"] for row in record["rows"]], "One number"),
+    # past one machine
+    ("swapped", lambda parts, p: parts[p].T, "All texts, in the order of the processes"),
+    ("bytes_sent", lambda units, points, p: 4 * units * points / p, "instead of 0."),
+    ("busiest_process", lambda n, h, i, p: n * (5 * h + i) / p, "for 1, 5, 7, 2 it gives 16"),
 ]
 
 

@@ -20,6 +20,7 @@ CHAPTERS = [
     "watching-neurons",
     "outputs-to-clouds",
     "smaller-bert",
+    "past-one-machine",
 ]
 
 # Figures that others have published, and numbers that a definition fixes: all that prose may

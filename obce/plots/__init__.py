@@ -30,6 +30,7 @@ from obce.plots.points import (
     matching,
     spanning_tree,
 )
+from obce.plots.processes import seconds_by_processes, shared_matrix
 from obce.plots.results import (
     before_and_after,
     method_in_one_picture,
@@ -61,6 +62,8 @@ __all__ = [
     "rank_matrix",
     "save",
     "scores_by_layer",
+    "seconds_by_processes",
+    "shared_matrix",
     "shares_of_dense",
     "sizes_and_scores",
     "sliding_scale",
