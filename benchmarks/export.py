@@ -5,11 +5,14 @@ one), both models as ONNX files in float32 and in int8: bytes, the task's metric
 and seconds of forward passes per 1,000 texts in onnxruntime, beside PyTorch's own in float32. All
 take turns, several rounds, so that a busy moment hits all of them; ratios are of one round.
 
-    obce compress embedded --task sst2 --keep-encoder 0.465 --finetune-epochs 1 --out out/sst2
-    python benchmarks/export.py out/sst2 [...] [--rounds 7] [--out results/bench_export.json]
+    python benchmarks/export.py [FOLDER ...] [--rounds 7] [--out results/bench_export.json]
+
+Where no folder is named, the models of two GLUE tasks are made first, which takes most of an hour;
+``OBCE_GLUE_DIR`` or the Hub has the tasks. An interrupted run goes on where it stopped.
 """
 
 import argparse
+import os
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from obce import glue
+from obce import glue, jobs
 from obce.evaluation import (
     environment,
     load_record,
@@ -33,6 +36,24 @@ from obce.units import count_parameters
 
 BASE = "dense float32"
 """What every ratio is to."""
+
+# task -> rows of training, epochs of the dense model and of the compressed one
+MADE = {"sst2": (20_000, 1, 1), "stsb": (None, 3, 2)}
+
+
+def make(folder: Path) -> list[Path]:
+    """The folders of both models of the two tasks, made where they are not there yet."""
+    for task, (rows, epochs, again) in MADE.items():
+        jobs.compress_job(
+            "embedded",
+            folder / task,
+            jobs.Data(task, os.environ.get("OBCE_GLUE_DIR"), train_limit=rows),
+            jobs.Analysis(),
+            jobs.Cut(keep_encoder=0.465, ridge=0.001),
+            tuning=jobs.Tuning(epochs=epochs, max_length=64),
+            again=again,
+        )
+    return [folder / task for task in MADE]
 
 
 def both_models(folder: Path, task: str) -> dict[str, Classifier]:
@@ -153,12 +174,29 @@ def run(
         "what": "dense and compressed models as ONNX files, in float32 and in int8",
         "base": BASE,
         "tasks": tasks,
+        "tables": tables(tasks),
         "texts": texts,
         "batch_size": 32,
         "rounds": rounds,
         "onnx": {name: metadata.version(name) for name in ("onnx", "onnxruntime", "onnxscript")},
         "environment": environment(),
     }
+
+
+def tables(tasks: dict) -> dict:
+    """Seconds per 1,000 texts, with each file's size and metric beside them."""
+    found = {}
+    for task, entry in tasks.items():
+        for threads, seconds in entry["seconds"].items():
+            rows = {}
+            for name, one in seconds.items():
+                times = {key: value for key, value in one.items() if key != "ratio"}
+                rows[name] = {"seconds": times, "ratio": one["ratio"]}
+                if file := entry["files"].get(name):
+                    rows[name]["note"] = f"{file['bytes'] / 1e6:.1f} MB, {100 * file['value']:.1f}"
+            title = f"{task}, 1,000 texts, threads: {threads}; megabytes, {entry['metric']} in %"
+            found[title] = {"ratio to": BASE, "rows": rows}
+    return found
 
 
 def show(record: dict) -> None:
@@ -179,13 +217,18 @@ def show(record: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", type=Path, nargs="+", help="written by obce compress")
+    parser.add_argument("folders", type=Path, nargs="*", help="written by obce compress")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--texts", type=int, default=192, help="dev texts that are timed")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    record = run(options.folders, options.rounds, options.texts, tuple(options.threads))
+    record = run(
+        options.folders or make(Path("out/bench")),
+        options.rounds,
+        options.texts,
+        tuple(options.threads),
+    )
     show(record)
     if options.out:
         save_record(record, options.out)

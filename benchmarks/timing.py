@@ -64,7 +64,7 @@ def text(table: dict) -> str:
             f"{found['median']:.3g} ({found['min']:.3g} to {found['max']:.3g})"
             for found in (row["seconds"], row["ratio"])
         )
-        lines.append(f"{name:<36} {seconds:>26} {ratio:>40}")
+        lines.append(f"{name:<36} {seconds:>26} {ratio:>40}  {row.get('note', '')}".rstrip())
     return "\n".join(lines)
 
 
