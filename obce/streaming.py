@@ -49,8 +49,13 @@ from obce.units import KINDS, Key, dense_bert, shape_of
 
 MAX_BUCKETS = 1 << 20  # the theorem wants them well below float32's 2^24 steps per octave
 CHUNK_TEXTS = 4096  # texts whose tokens are held at once
-BLOCK = (2048, 64)  # points and units looked at together: tables that fit a core's cache
-ROWS = 1024  # units whose buckets are walked together
+BLOCK = (1024, 128)  # points and units looked at together: tables that fit a core's cache
+Array = np.ndarray | torch.Tensor
+PLACES = 1 << 19  # buckets walked at once
+BLOCK = (1024, 128)  # points and units looked at together: tables that fit a core's cache
+CPU_PLACES = 1 << 14  # buckets walked at once: so few that torch does not share them out, since
+# threads that others keep from the cores would hold up all
+GPU_PLACES = 1 << 20
 FINEST = -149  # all float32 numbers are multiples of 2^-149
 INTEGER = 1.5 * 2.0**52  # added to a float64 integer, it leaves the integer in the low bits
 
@@ -128,12 +133,14 @@ class GapSummary:
         if len(values) == 0:
             return
         values = values.to(self.low.device, torch.float32)
-        self.cover(values.amin(0), values.amax(0))
-        if values.device.type == "cpu":
-            self._put_in_blocks(values.numpy())
+        array = _native(values)
+        if isinstance(array, np.ndarray):
+            self.cover(torch.from_numpy(array.min(0)), torch.from_numpy(array.max(0)))
+            self._put_in_blocks(array)
         else:
-            units = torch.arange(self.units, device=values.device)
-            self._put(units.expand(len(values), -1).reshape(-1), values.reshape(-1))
+            self.cover(array.amin(0), array.amax(0))
+            units = torch.arange(self.units, device=array.device)
+            self._put(units.expand(len(array), -1).reshape(-1), array.reshape(-1))
 
     def merge(self, other: GapSummary) -> None:
         """Take in what another summary has seen, which stays as it is.
@@ -148,9 +155,8 @@ class GapSummary:
             )
         self._cover(other.least.to(self.least), other.most.to(self.most))
         # A summary is itself a small set of points that has this summary.
-        for rows in torch.arange(self.units).split(ROWS):
-            low, high = other.low[rows].to(self.low), other.high[rows].to(self.high)
-            self._put_tables(rows.to(low.device), low, high)
+        units = torch.arange(self.units, device=self.low.device)
+        self._put_tables(*map(_native, (units, other.low.to(self.low), other.high.to(self.high))))
 
     def cover(self, least: torch.Tensor, most: torch.Tensor) -> None:
         """Let every unit's buckets reach over a range too, without putting points there.
@@ -171,26 +177,39 @@ class GapSummary:
             return
         self.least, self.most = least, most
         before, self.exponent = self.exponent, _exponents(least, most, self.buckets)
-        grown = torch.nonzero(self.exponent != before)[:, 0]
-        for rows in grown.split(ROWS):
-            low, high = self.low[rows], self.high[rows]
-            self.low[rows], self.high[rows] = torch.inf, -torch.inf
-            self._put_tables(rows, low, high)
+        low, high = _native(self.low), _native(self.high)
+        grown = _native(torch.nonzero(self.exponent != before)[:, 0])
+        for rows in _parts(grown, self.buckets):
+            kept = low[rows], high[rows]
+            low[rows], high[rows] = torch.inf, -torch.inf
+            self._put_tables(rows, *kept)
 
-    def _put_tables(self, rows: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
-        """Put in the ends of all buckets of other tables, (len(rows), buckets), of some units."""
-        row, place = torch.nonzero(low <= high, as_tuple=True)
-        for ends in (low, high):
-            self._put(rows[row], ends[row, place])
+    def _put_tables(self, units: Array, low: Array, high: Array) -> None:
+        """Put in the ends of the buckets of other tables, (len(units), buckets), of some units."""
+        for rows in _parts(range(len(units)), self.buckets):
+            some = slice(rows[0], rows[-1] + 1)
+            filled = (low[some] <= high[some]).nonzero()
+            row, place = filled if isinstance(filled, tuple) else filled.T
+            for ends in (low, high):
+                self._put(units[some][row], ends[some][row, place])
 
-    def _put(self, units: torch.Tensor, points: torch.Tensor) -> None:
+    def _put(self, units: Array, points: Array) -> None:
         """Put single points into the tables, (n,) and (n,); the range covers them already."""
-        points = points + 0.0
+        low, high = _native(self.low).reshape(-1), _native(self.high).reshape(-1)
         # In float64, in which dividing by a power of two rounds nothing, down to subnormals.
-        index = torch.floor(points.double() * _powers(-self.exponent)[units]).long()
-        place = units * self.buckets + (index & (self.buckets - 1))
-        self.low.view(-1).scatter_reduce_(0, place, points, "amin")
-        self.high.view(-1).scatter_reduce_(0, place, points, "amax")
+        scale = _native(_powers(-self.exponent))[units]
+        if isinstance(points, np.ndarray):
+            points = points + np.float32(0)
+            index = np.floor(points * scale).astype(np.int64)
+            place = units * self.buckets + (index & (self.buckets - 1))
+            np.minimum.at(low, place, points)
+            np.maximum.at(high, place, points)
+        else:
+            points = points + 0.0
+            index = torch.floor(points.double() * scale).long()
+            place = units * self.buckets + (index & (self.buckets - 1))
+            low.scatter_reduce_(0, place, points, "amin")
+            high.scatter_reduce_(0, place, points, "amax")
 
     def _put_in_blocks(self, values: np.ndarray) -> None:
         """``_put`` of (points, units) on the CPU, block by block, on torch's number of threads."""
@@ -221,9 +240,10 @@ class GapSummary:
         Raises:
             ValueError: there are units that have no points yet.
         """
-        chunks = range(0, self.units, ROWS // 4)
+        step = max(1, (1 << 17) // self.buckets)
         pool = _pool(torch.get_num_threads())
-        parts = list(pool.map(lambda start: self._bounds(slice(start, start + ROWS // 4)), chunks))
+        starts = range(0, self.units, step)
+        parts = list(pool.map(lambda start: self._bounds(slice(start, start + step)), starts))
         between, spread = (np.concatenate(part) for part in zip(*parts, strict=True))
         return between, np.maximum(between, spread)
 
@@ -264,6 +284,21 @@ def check_buckets(buckets: int) -> None:
     """ValueError for a number of buckets that no summary can have."""
     if not 2 <= buckets <= MAX_BUCKETS or buckets & (buckets - 1):
         raise ValueError(f"buckets={buckets}: it is a power of two, 2 to {MAX_BUCKETS}")
+
+
+def _native(tensor: torch.Tensor) -> Array:
+    """A CPU's tensor as the NumPy array that shares its memory; a GPU's as it is.
+
+    NumPy indexes on one thread. Torch shares even small work out among threads, all of which wait
+    for one that another process keeps from its core.
+    """
+    return tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+
+def _parts(units: Array | range, buckets: int) -> Iterator[Array | range]:
+    """Units whose buckets are walked together."""
+    step = max(1, PLACES // buckets)
+    return (units[start : start + step] for start in range(0, len(units), step))
 
 
 def _exponents(least: torch.Tensor, most: torch.Tensor, buckets: int) -> torch.Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import tracemalloc
 import warnings
+from contextlib import nullcontext
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -31,16 +33,16 @@ def clouds(values=FLOATS, most_points=30):
     return arrays(np.float32, shape, elements=values)
 
 
-def summary_of(points, buckets=8, device_path=False):
+def summary_of(points, buckets=8, like_gpu=False):
     summary = GapSummary(points.shape[1], buckets)
-    if device_path:  # what a GPU runs: range first, then single points
-        values = torch.from_numpy(points)
-        summary.cover(values.amin(0), values.amax(0))
-        units = torch.arange(points.shape[1]).expand(len(points), -1)
-        summary._put(units.reshape(-1), values.reshape(-1))
-    else:
+    with as_on_a_gpu() if like_gpu else nullcontext():
         summary.update(points)
     return summary
+
+
+def as_on_a_gpu():
+    """Leave tensors tensors, as they are on a GPU, so that torch does what NumPy does here."""
+    return mock.patch.object(streaming, "_native", lambda tensor: tensor)
 
 
 def state(summary):
@@ -129,7 +131,8 @@ def test_state_depends_on_the_set_of_points_alone(points, buckets, random):
     while order:
         batch, order = order[: (k := random.randint(1, 9))], order[k:]
         if parts and random.random() < 0.5:
-            parts[-1].update(points[batch])
+            with as_on_a_gpu() if random.random() < 0.5 else nullcontext():
+                parts[-1].update(points[batch])
         else:
             parts.append(summary_of(points[batch], buckets, random.random() < 0.5))
     parts.append(GapSummary(points.shape[1], buckets))  # one that has seen nothing
@@ -137,7 +140,8 @@ def test_state_depends_on_the_set_of_points_alone(points, buckets, random):
         random.shuffle(parts)
         taken = parts.pop()
         before = state(taken)
-        parts[-1].merge(taken)
+        with as_on_a_gpu() if random.random() < 0.5 else nullcontext():
+            parts[-1].merge(taken)
         assert state(taken) == before
     assert state(parts[0]) == want
 
@@ -190,7 +194,7 @@ def test_many_points_in_blocks_and_threads():
     summary = GapSummary(300, 512)
     for batch in np.array_split(points, 3):
         summary.update(batch)
-    assert state(summary) == state(summary_of(points, 512, device_path=True))
+    assert state(summary) == state(summary_of(points, 512, like_gpu=True))
     exact = merge_radius(points.T)
     certified = summary.certified()
     assert certified.mean() > 0.9 and (summary.merge_radius() == exact)[certified].all()
