@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
+# Files of tests are shared out; a notebook stays whole. One process: make test SHARED_OUT=
+SHARED_OUT ?= -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint book pdf student test-browser test-clean bench clean
@@ -22,7 +24,7 @@ demo: $(READY)  ## compress the embedded BERT on a built-in task, in minutes, of
 	$(BIN)/obce demo
 
 test: lint  ## lint, unit tests, and the book's notebooks run again and compared
-	$(BIN)/python -m pytest tests book --nbval --nbval-current-env
+	$(BIN)/python -m pytest tests book --nbval --nbval-current-env $(SHARED_OUT)
 
 lint: $(READY)  ## style and common mistakes
 	$(BIN)/ruff check .
@@ -43,8 +45,8 @@ test-browser: book  ## every page in a real browser, offline (needs Chromium)
 test-clean: $(READY)  ## every page in a new environment that its own set-up cell fills
 	$(BIN)/python -m pytest tests/clean
 
-bench: $(READY)  ## timed comparisons
-	$(BIN)/python benchmarks/analysis.py --out results/bench_analysis.json
+bench: $(READY)  ## timed comparisons: records in results/, tables in benchmarks/README.md
+	$(BIN)/python benchmarks/run.py
 
 clean:  ## remove the environment, the built book and caches
 	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache .hypothesis

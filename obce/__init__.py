@@ -8,13 +8,16 @@ import transformers as _transformers
 
 from obce import (
     activations,
+    distributed,
     evaluation,
+    export,
     glue,
     homology,
     modeling,
     pruning,
     scores,
     speed,
+    streaming,
     surgery,
     training,
     units,
@@ -24,6 +27,7 @@ from obce.evaluation import evaluate, recorded
 from obce.pruning import Plan, plan
 from obce.scores import Scores, score
 from obce.speed import benchmark
+from obce.streaming import GapSummary, stream
 from obce.surgery import compress
 from obce.training import finetune, load_bert, load_classifier
 from obce.units import count_multiply_adds, count_parameters
@@ -37,6 +41,7 @@ for _name, _class in modeling.AUTO_CLASSES.items():
 
 __all__ = [
     "Activations",
+    "GapSummary",
     "Plan",
     "Scores",
     "activations",
@@ -45,8 +50,10 @@ __all__ = [
     "compress",
     "count_multiply_adds",
     "count_parameters",
+    "distributed",
     "evaluate",
     "evaluation",
+    "export",
     "finetune",
     "glue",
     "homology",
@@ -59,6 +66,8 @@ __all__ = [
     "score",
     "scores",
     "speed",
+    "stream",
+    "streaming",
     "surgery",
     "training",
     "units",

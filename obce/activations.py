@@ -9,10 +9,14 @@ positions). Texts of equal length are run together, so no padding token is ever 
 model. [CLS] and [SEP] are real tokens and count, unless ``special_tokens=False``; the ``cls``
 cloud always exists (in layer 0 it is one point for query, key and value: [CLS] has seen nothing
 of its text yet).
+
+With many processes (:mod:`obce.distributed`) each runs its share of the batches; then they swap
+outputs, so that each holds all points of its share of the units.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -24,7 +28,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from obce.units import KINDS, PATHS, Key, dense_bert, shape_of
+from obce import distributed
+from obce.units import KINDS, PATHS, Key, Shape, dense_bert, shape_of
 
 CLOUDS = ("mean", "texts", "tokens", "cls")
 Text = str | tuple[str, str]
@@ -77,8 +82,29 @@ def length_limit(bert, max_length: int | None, default: int = 64) -> int:
     return max_length
 
 
-def encode(tokenizer, texts: Sequence[Text], max_length: int) -> list[dict[str, list[int]]]:
+def watched(shape: Shape, kinds: Sequence[str], layers: Iterable[int] | None) -> list[Key]:
+    """The (layer, kind) pairs of these kinds and layers; all layers, if None.
+
+    Raises:
+        ValueError: a kind or layer that a BERT of this shape does not have.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
+    layers = range(shape.layers) if layers is None else tuple(layers)
+    for layer in layers:
+        if not 0 <= layer < shape.layers:
+            raise ValueError(f"no layer {layer}: this model has layers 0 to {shape.layers - 1}")
+    return list(dict.fromkeys((layer, kind) for layer in layers for kind in kinds))
+
+
+def encode(
+    tokenizer, texts: Sequence[Text], max_length: int, first: int = 0
+) -> list[dict[str, list[int]]]:
     """Tokenize texts or pairs of texts, cut to ``max_length``, without padding.
+
+    Args:
+        first: number of the first text, for messages, where these are a part of many.
 
     Returns:
         one dict per text, with ``input_ids``, ``token_type_ids`` and ``special_tokens_mask``.
@@ -94,6 +120,7 @@ def encode(tokenizer, texts: Sequence[Text], max_length: int) -> list[dict[str, 
     for i, text in enumerate(texts):
         pair = isinstance(text, (tuple, list)) and len(text) == 2
         if not all(isinstance(part, str) for part in (text if pair else [text])):
+            i += first
             raise ValueError(f"text {i} is neither a string nor a pair of strings: {text!r:.60}")
     encoded = tokenizer(
         [text if isinstance(text, str) else tuple(text) for text in texts],
@@ -137,6 +164,7 @@ class Activations:
         encodings: the tokenized texts.
         clouds: the readings that can be asked for.
         counted: ``(texts,)`` number of counted tokens of each text.
+        processes: how many processes share the units; 1, unless :mod:`obce.distributed` was used.
 
     The outputs lie in a temporary folder, which goes with the object (or at ``close()``, or at
     the end of a ``with`` block).
@@ -155,7 +183,8 @@ class Activations:
         self.counted = np.array([mask.sum() for mask in self.masks])
         for i in np.flatnonzero(self.counted == 0):
             raise ValueError(f"text {i} has no tokens but special ones, which are left out")
-        self.order: list[int] = []  # texts in the order in which they were run
+        self.order: list[int] = []  # texts in the order in which one process would run them
+        self.process, self.processes = distributed.rank(), distributed.size()
         self._folder = Path(tempfile.mkdtemp(prefix="obce-"))
         # A TemporaryDirectory would warn when it goes with the object.
         self._remove = weakref.finalize(self, shutil.rmtree, self._folder)
@@ -176,6 +205,12 @@ class Activations:
 
     def __len__(self) -> int:
         return len(self.encodings)
+
+    def held(self, kind: str, process: int | None = None) -> slice:
+        """The units of each layer's ``kind`` whose clouds this process holds: all of them, if it
+        is the only one."""
+        process = self.process if process is None else process
+        return distributed.share(self.shape.width(kind), process, self.processes)
 
     def _path(self, key: Key, store: str) -> Path:
         return self._folder / f"{key[0]:02d}.{key[1]}.{store}.float32"
@@ -201,6 +236,33 @@ class Activations:
             with open(self._path(key, store), "ab") as file:
                 file.write(np.ascontiguousarray(block.cpu().numpy()))
 
+    def _swap(self, groups: list[list[int]]) -> None:
+        """From all units over this process's batches to its units over all batches, in order."""
+        for key in self.keys:
+            width = self.shape.width(key[1])
+            for store in self._stores:
+                path = self._path(key, store)
+                path.touch()  # more processes than batches
+                rows = [self._rows(store, batch) for batch in groups]
+                swapped = path.with_suffix(".swapped")
+                with open(path, "rb") as source, open(swapped, "wb") as target:
+                    for piece in _pieces(rows, self.memory // (4 * width)):
+                        totals = [sum(counts) for counts in zip(*piece, strict=True)]
+                        block = np.fromfile(source, np.float32, totals[self.process] * width)
+                        block = torch.from_numpy(block.reshape(-1, width))
+                        found = distributed.transpose(block, totals)
+                        # from process by process to batch by batch
+                        columns = zip(*piece, strict=True)
+                        parts = iter(found.split([rows for column in columns for rows in column]))
+                        by_process = [[next(parts) for _ in piece] for _ in totals]
+                        for one_round in zip(*by_process, strict=True):
+                            for part in one_round:
+                                target.write(np.ascontiguousarray(part.numpy()))
+                os.replace(swapped, path)
+
+    def _rows(self, store: str, batch: list[int]) -> int:
+        return int(self.counted[batch].sum()) if store == "tokens" else len(batch)
+
     def _read(self, key: Key, store: str, units: slice) -> np.ndarray:
         """(units, points) of a store, read in blocks of rows so that memory stays bounded."""
         layer, kind = key
@@ -208,11 +270,18 @@ class Activations:
             raise ValueError(f"layer {layer}, {kind!r} was not collected")
         if not self._remove.alive:
             raise ValueError("these activations are closed: their temporary files are gone")
-        width = self.shape.width(kind)
         total = int(self.counted.sum()) if store == "tokens" else len(self)
-        start, stop, _ = units.indices(width)
+        start, stop, _ = units.indices(self.shape.width(kind))
+        held = self.held(kind)
+        if start < stop and not held.start <= start < stop <= held.stop:
+            raise ValueError(
+                f"layer {layer}, {kind}: of {self.shape.width(kind)} units, process "
+                f"{self.process} of {self.processes} holds those of held({kind!r}): "
+                f"{held.start} up to {held.stop}, not {start} up to {stop}"
+            )
+        width, start, stop = held.stop - held.start, start - held.start, stop - held.start
         result = np.empty((stop - start, total), dtype=np.float32)
-        rows = max(1, (1 << 20) // (4 * width))  # turned around within a core's cache
+        rows = max(1, (1 << 20) // (4 * max(1, width)))  # turned around within a core's cache
         with open(self._path(key, store), "rb") as file:
             for first in range(0, total, rows):
                 block = np.fromfile(file, np.float32, min(rows, total - first) * width)
@@ -235,14 +304,15 @@ class Activations:
                 less the unit's median over all counted tokens, 0 after the text's end;
                 ``tokens``: one point in R per counted token, in no promised order;
                 ``cls``, ``mean``: one point in R per text, in the order of the texts.
-            units: which of them; all, if left out.
+            units: which of them; all, if left out. Of many processes, each has its own
+                (``held``).
             length: for ``texts``, at most the corpus' ``max_length``, which is the default.
 
         Returns:
             float32, ``(units, n)``, or ``(units, texts, length)`` for ``texts``.
 
         Raises:
-            ValueError: a layer, kind or cloud that was not collected.
+            ValueError: a layer, kind or cloud that was not collected, or units of another process.
         """
         key = (layer, kind)
         if cloud not in self.clouds:
@@ -275,14 +345,15 @@ class Activations:
 
     def medians(self, layer: int, kind: str) -> np.ndarray:
         """``(units,)`` float32: each unit's median output over the counted tokens (the lower
-        one of an even number)."""
+        one of an even number); of all units, also with many processes, which all must ask."""
         key = (layer, kind)
         if key not in self._medians:
             parts = [
                 self._median_of(self._read(key, "tokens", part))[:, 0]
                 for part in self.chunks(layer, kind, "tokens")
             ]
-            self._medians[key] = np.concatenate(parts)
+            own = np.concatenate([np.zeros(0, np.float32), *parts])
+            self._medians[key] = self.gather({key: own})[key]
         return self._medians[key]
 
     def chunks(self, layer: int, kind: str, cloud: str) -> list[slice]:
@@ -292,9 +363,44 @@ class Activations:
             points = int(self.counted.sum())
         if cloud == "texts":
             points += len(self) * int(self.counted.max())
-        width = self.shape.width(kind)
-        step = max(1, min(width, self.memory // (4 * points)))
-        return [slice(start, min(start + step, width)) for start in range(0, width, step)]
+        held = self.held(kind)
+        step = max(1, min(held.stop - held.start, self.memory // (4 * points)))
+        starts = range(held.start, held.stop, step)
+        return [slice(start, min(start + step, held.stop)) for start in starts]
+
+    def gather(self, own: dict[Key, np.ndarray]) -> dict[Key, np.ndarray]:
+        """From a number for each unit held here, by key, to those of all units on all processes.
+
+        The numbers become float32: 4 bytes per unit are sent.
+        """
+        if self.processes == 1:
+            return own
+        if self.processes != distributed.size():
+            raise ValueError(
+                f"these activations are shared by {self.processes} processes, which have parted"
+            )
+        flat = np.concatenate([own[key] for key in own], dtype=np.float32)
+        held = [[self.held(kind, p) for _, kind in own] for p in range(self.processes)]
+        counts = [[part.stop - part.start for part in parts] for parts in held]
+        found = distributed.gather(torch.from_numpy(flat), [sum(c) for c in counts])
+        parts = iter(found.split([count for each in counts for count in each]))
+        by_process = [dict(zip(own, parts)) for _ in held]  # noqa: B905, an iterator that goes on
+        return {key: np.concatenate([each[key] for each in by_process]) for key in own}
+
+
+def _pieces(rows: list[int], most: int) -> Iterator[list[list[int]]]:
+    """Rounds of batches that are swapped at once: about ``most`` rows of each process.
+
+    A round is one batch of each process, given as its number of rows: 0 where none is left.
+    """
+    piece: list[list[int]] = []
+    processes = distributed.size()
+    for one_round in distributed.rounds(rows):
+        if piece and sum(max(each) for each in piece) + max(one_round) > most:
+            yield piece
+            piece = []
+        piece.append(one_round + [0] * (processes - len(one_round)))
+    yield piece
 
 
 def collect(
@@ -314,7 +420,8 @@ def collect(
     """Run a BERT over texts and keep what its units put out.
 
     No gradients are taken; the model's training state and hooks are as before afterwards, also
-    after an error. The outputs are written to temporary files.
+    after an error. The outputs are written to temporary files. With many processes, each runs
+    every P-th batch, and holds the outputs of its share of the units afterwards.
 
     Args:
         model: a transformers BERT, or a model that holds one. The model's device is used.
@@ -333,32 +440,33 @@ def collect(
     """
     bert = dense_bert(model)
     shape = shape_of(model)
-    kinds, clouds = tuple(kinds), tuple(clouds)
-    for name, given, known in (("kind", kinds, KINDS), ("cloud", clouds, CLOUDS)):
-        for item in given:
-            if item not in known:
-                raise ValueError(f"unknown {name} {item!r}; there are {', '.join(known)}")
-    layers = range(shape.layers) if layers is None else tuple(layers)
-    for layer in layers:
-        if not 0 <= layer < shape.layers:
-            raise ValueError(f"no layer {layer}: this model has layers 0 to {shape.layers - 1}")
+    keys, clouds = watched(shape, tuple(kinds), layers), tuple(clouds)
+    for cloud in clouds:
+        if cloud not in CLOUDS:
+            raise ValueError(f"unknown cloud {cloud!r}; there are {', '.join(CLOUDS)}")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: at least 1 text is run at once")
-    keys = list(dict.fromkeys((layer, kind) for layer in layers for kind in kinds))
     max_length = length_limit(bert, max_length)
     encodings = encode(tokenizer, texts, max_length)
     if len(encodings) < 2:
         raise ValueError("one text makes clouds of one point: at least two texts are needed")
 
     found = Activations(shape, keys, encodings, clouds, special_tokens, max_length, memory)
-    bar = tqdm(total=len(encodings), desc="activations", unit="text", disable=not progress)
+    groups = batches(encodings, batch_size)
+    own = distributed.mine(groups)
+    off = not (progress and distributed.is_main())
+    # In tokens, which cost alike: the longest texts go first, and texts would foretell too much.
+    tokens = [sum(len(encodings[i]["input_ids"]) for i in batch) for batch in own]
+    bar = tqdm(total=sum(tokens), desc="activations", unit="token", unit_scale=True, disable=off)
     try:
-        with bar, evaluating(model), torch.inference_mode():
-            for batch in batches(encodings, batch_size):
+        with distributed.together(), bar, evaluating(model), torch.inference_mode():
+            for batch, count in zip(own, tokens, strict=True):
                 with hooked(bert, keys, lambda key, out, b=batch: found._append(key, b, out)):
                     bert(**model_inputs(encodings, batch, bert.device))
-                found.order += batch
-                bar.update(len(batch))
+                bar.update(count)
+        found.order = [text for batch in groups for text in batch]
+        if found.processes > 1:
+            found._swap(groups)
     except BaseException:
         found.close()
         raise

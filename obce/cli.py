@@ -1,10 +1,12 @@
-"""The command line: ``obce analyze | compress | finetune | evaluate | benchmark | demo``.
+"""The command line: ``obce analyze | compress | finetune | evaluate | benchmark | export | demo``.
 
 Exit status 0, 2 for bad input (one clear line, no traceback) or 1 for what failed on the way.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import warnings
 from enum import Enum
@@ -15,7 +17,7 @@ import typer
 from safetensors import SafetensorError
 
 import obce
-from obce import card, jobs, plots, speed
+from obce import card, distributed, jobs, plots, speed
 from obce.activations import CLOUDS
 from obce.evaluation import evaluate as evaluate_model
 from obce.evaluation import save_record
@@ -172,7 +174,7 @@ def evaluate(
         progress=not quiet,
     )
     if out is not None:
-        save_record(record, out)
+        distributed.by_main(lambda: save_record(record, out))
     typer.echo(_metrics(record))
 
 
@@ -302,7 +304,7 @@ def benchmark(
         progress=not quiet,
     )
     if out is not None:
-        save_record(record, out)
+        distributed.by_main(lambda: save_record(record, out))
     typer.echo(str(record))
 
 
@@ -312,6 +314,22 @@ def _numbers(text: str, name: str, separator: str, count: int | None = None) -> 
         form = "texts x tokens, like 8x128" if count else "whole numbers, like 1,2"
         raise ValueError(f"--{name} {text}: give {form}")
     return tuple(map(int, parts))
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="File to write (FILE.onnx).", show_default=False)],
+    int8: Annotated[bool, typer.Option("--int8", help="Weights as bytes, integer sums.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a fine-tuned model, dense or compressed, as an ONNX file that onnxruntime runs.
+
+    The file is checked: run on padded texts, it gives the logits that PyTorch gives.
+    """
+    record = distributed.by_main(lambda: jobs.export_job(model, out, int8=int8, progress=not quiet))
+    typer.echo(f"{out}: {record['weights']}, {record['bytes'] / 1e6:.1f} MB")
+    typer.echo(f"in float32 its logits are PyTorch's to {record['difference']:.0e}")
 
 
 @app.command()
@@ -332,7 +350,7 @@ def demo(
         again=2.0,
         progress=not quiet,
     )
-    plots.save(plots.stages(record), out / "stages.png")
+    distributed.by_main(lambda: plots.save(plots.stages(record), out / "stages.png"))
     _report(record, out)
     model, tokenizer, _ = load_classifier(str(out), task)
     again = evaluate_model(model, tokenizer, task, seed=seed, progress=False)
@@ -348,26 +366,43 @@ UsageError = typer.BadParameter.__base__
 
 
 def main() -> None:
-    """Run the command line; the exit status is 0, 2 (bad input) or 1 (failed)."""
+    """Run the command line; the exit status is 0, 2 (bad input) or 1 (failed).
+
+    Under ``torchrun`` all processes run it together. Process 0 alone prints; of an error, the
+    process that meets it first prints the line.
+    """
     warnings.filterwarnings("ignore")  # libraries' notices are not for the user of a command
-    interrupted = "interrupted; the same command goes on where it stopped"
     try:
-        # Typer turns Ctrl-C into the result 130, or into Abort, by its version.
-        result = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
-        status = _fail(interrupted, 1) if result == 130 else 0
-    except UsageError as error:
-        status = _fail(f"{error.format_message()} (--help lists what there is)", 2)
-    except ValueError as error:
-        status = _fail(str(error), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        status = _fail(interrupted, 1)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        status = _fail(str(error), 1)
+        with distributed.joined():
+            status = _run()
+    except RuntimeError as error:
+        status = _fail(f"cannot reach the other processes: {error}", 1)
     sys.exit(status)
 
 
+def _run() -> int:
+    interrupted = "interrupted; the same command goes on where it stopped"
+    with contextlib.ExitStack() as stack:
+        if not distributed.is_main():
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        try:
+            # Typer turns Ctrl-C into the result 130, or into Abort, by its version.
+            result = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+            return _fail(interrupted, 1) if result == 130 else 0
+        except UsageError as error:
+            return _fail(f"{error.format_message()} (--help lists what there is)", 2)
+        except ValueError as error:
+            return _fail(str(error), 2)
+        except (KeyboardInterrupt, typer.Abort):
+            return _fail(interrupted, 1)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            return _fail(str(error), 1)
+
+
 def _fail(message: str, status: int) -> int:
-    print(f"obce: {' '.join(message.split())}", file=sys.stderr)
+    if distributed.first_to_fail():
+        print(f"obce: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return status
 
 

@@ -25,9 +25,10 @@ from torch import nn
 from tqdm import tqdm
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
-from obce import glue
+from obce import distributed, glue
 from obce.activations import Text, evaluating, length_limit
 from obce.activations import encode as tokenize
+from obce.distributed import pick_device
 from obce.files import replacing
 from obce.units import count_parameters
 
@@ -42,15 +43,6 @@ def check_positive(**values: float) -> None:
             raise ValueError(f"{name}={value}: it must be above 0")
 
 
-def pick_device(device: str = "auto") -> torch.device:
-    """``auto`` is the CUDA GPU if there is one, else the CPU; ``cpu`` and ``cuda`` insist."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"unknown device {device!r}: choose auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda': PyTorch sees no CUDA GPU here; choose cpu or auto")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 def encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int
 ) -> list[dict[str, list[int]]]:
@@ -60,14 +52,21 @@ def encode(
     return [{n: row[n] for n in names} for row in tokenize(tokenizer, texts, max_length)]
 
 
-def _batches(
-    tokenizer: PreTrainedTokenizerBase, rows: list[dict], batch_size: int, device: torch.device
-) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-    """Padded batches on ``device``, longest texts first, each with its rows' places."""
-    collate = DataCollatorWithPadding(tokenizer)
+def _groups(rows: list[dict], batch_size: int) -> list[list[int]]:
+    """The places of the rows that run together, longest texts first."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]), reverse=True)
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def _batches(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict],
+    groups: Sequence[list[int]],
+    device: torch.device,
+) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    """Padded batches on ``device``, each with its rows' places."""
+    collate = DataCollatorWithPadding(tokenizer)
+    for places in groups:
         yield places, collate([rows[i] for i in places]).to(device)
 
 
@@ -96,6 +95,7 @@ def predict(
 
     Texts run sorted by length, so that little is spent on padding; those of more than
     ``max_length`` tokens (128 by default, less if the model takes less) are cut.
+    Many processes share the batches out, and each returns all logits.
 
     Raises:
         ValueError: no rows, an argument out of range, a ``max_length`` the model can't take.
@@ -104,12 +104,20 @@ def predict(
     target = pick_device(device)
     length = length_limit(model, max_length, MAX_LENGTH)
     rows = encode(tokenizer, glue.texts(dataset), length)
-    logits = np.empty((len(rows), model.config.num_labels), dtype=np.float32)
-    bar = tqdm(total=len(rows), desc="evaluate", unit="text", leave=False, disable=not progress)
-    with bar, inference(model, target):
-        for places, batch in _batches(tokenizer, rows, batch_size, target):
-            logits[places] = model(**batch).logits.float().cpu().numpy()
+    groups = _groups(rows, batch_size)
+    shares = [distributed.mine(groups, process) for process in range(distributed.size())]
+    counts = [sum(map(len, share)) for share in shares]
+    own, total = shares[distributed.rank()], counts[distributed.rank()]
+    found = [torch.empty(0, model.config.num_labels)]
+    off = not (progress and distributed.is_main())
+    bar = tqdm(total=total, desc="evaluate", unit="text", leave=False, disable=off)
+    with distributed.together(), bar, inference(model, target):
+        for places, batch in _batches(tokenizer, rows, own, target):
+            found.append(model(**batch).logits.float().cpu())
             bar.update(len(places))
+    logits = np.empty((len(rows), model.config.num_labels), dtype=np.float32)
+    order = [place for share in shares for places in share for place in places]
+    logits[order] = distributed.gather(torch.cat(found), counts).numpy()
     return logits
 
 
@@ -212,12 +220,12 @@ def model_sha256(model: nn.Module | str | os.PathLike) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit, hardware and threads: what a number depends on beside its inputs."""
+    """Versions, commit, hardware, threads, processes: what a number depends on beside inputs."""
     versions = {}
-    for package in ("obce", "torch", "transformers", "datasets", "numpy"):
+    for package in ("obce", "torch", "transformers", "datasets", "numpy", "onnxruntime"):
         try:
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # obce, run from its source folder
+        except metadata.PackageNotFoundError:  # an extra, or obce, run from its source folder
             versions[package] = None
     return {
         "python": platform.python_version(),
@@ -227,6 +235,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": distributed.size(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
@@ -322,7 +331,8 @@ def time_per_1000(
     check_positive(batch_size=batch_size, repeats=repeats)
     target = pick_device(device)
     rows = encode(tokenizer, texts, length_limit(model, max_length, MAX_LENGTH))
-    batches = [batch for _, batch in _batches(tokenizer, rows, batch_size, target)]
+    groups = _groups(rows, batch_size)
+    batches = [batch for _, batch in _batches(tokenizer, rows, groups, target)]
 
     def run(batches: list[dict[str, torch.Tensor]]) -> float:
         start = time.perf_counter()

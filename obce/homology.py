@@ -10,16 +10,18 @@ radius of balls it is half of that, which changes no rank.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 from scipy.spatial.distance import pdist, squareform
 from threadpoolctl import threadpool_limits
 
-CHUNK_BYTES = 4 << 20  # squared distances walked at once by one thread: about a core's cache
+CHUNK_BYTES = 4 << 20  # distances walked at once by one thread: about a core's cache
+GPU_CHUNK_BYTES = 1 << 30  # and by a GPU: many units at once hide what starting a kernel costs
 BOUND_ROUNDS = 12  # enough for nearly all activation clouds; more costs more than Prim does
+CANDIDATES = 4  # nearest neighbours in float32 among which the true one is looked for
 
 
 def h0_deaths(points: np.ndarray) -> np.ndarray:
@@ -57,14 +59,16 @@ def h0_diagram(points: np.ndarray) -> np.ndarray:
     return np.column_stack([np.zeros_like(deaths), deaths])
 
 
-def merge_radius(clouds: np.ndarray) -> np.ndarray:
+def merge_radius(clouds: np.ndarray, device: str | torch.device = "cpu") -> np.ndarray:
     """The largest finite H0 death of each cloud: the scale at which it is one component.
 
     Args:
         clouds: ``(units, n)`` for points in R or ``(units, n, d)`` for points in R^d, n >= 1.
+        device: where to compute it, as torch names it: ``cpu`` or ``cuda``.
 
     Returns:
-        ``(units,)`` float64; 0 for a cloud of one point.
+        ``(units,)`` float64; 0 for a cloud of one point. Exact up to the rounding of one
+        distance in float64, on either device.
 
     Raises:
         ValueError: empty clouds, other dimensions, or values that are not finite.
@@ -72,20 +76,25 @@ def merge_radius(clouds: np.ndarray) -> np.ndarray:
     clouds = _checked(clouds)
     if clouds.shape[1] == 1:
         return np.zeros(len(clouds))
+    if torch.device(device).type != "cpu":
+        return _on_device(clouds, device).max(axis=1)
     work = _largest_gap if clouds.ndim == 2 else _last_merge
     return _in_chunks(work, clouds, np.empty(len(clouds)))
 
 
-def batched_deaths(clouds: np.ndarray) -> np.ndarray:
+def batched_deaths(clouds: np.ndarray, device: str | torch.device = "cpu") -> np.ndarray:
     """``h0_deaths`` of many clouds of equally many points.
 
     Args:
         clouds: ``(units, n)`` or ``(units, n, d)``.
+        device: where to compute them, as torch names it: ``cpu`` or ``cuda``.
 
     Returns:
         ``(units, n - 1)`` float64, ascending along the last axis.
     """
     clouds = _checked(clouds)
+    if torch.device(device).type != "cpu":
+        return np.sort(_on_device(clouds, device), axis=1)
     work = _gaps if clouds.ndim == 2 else _spanning_tree
     return _in_chunks(work, clouds, np.empty((len(clouds), clouds.shape[1] - 1)))
 
@@ -106,43 +115,138 @@ def _checked(clouds: np.ndarray) -> np.ndarray:
 
 
 def _in_chunks(work: Callable, clouds: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Fill ``out`` with ``work`` of a few clouds at a time, on all cores."""
+    """Fill ``out`` with ``work`` of a few clouds at a time, on as many threads as torch has."""
     n = clouds.shape[1]
     step = max(1, CHUNK_BYTES // (8 * n if clouds.ndim == 2 else 8 * n * n))
+    # float32 is half the work, and enough to sort or to search: only differences need float64.
+    dtype = np.float32 if clouds.dtype == np.float32 else np.float64
 
     def run(start: int) -> None:
-        out[start : start + step] = work(clouds[start : start + step].astype(np.float64))
+        out[start : start + step] = work(clouds[start : start + step].astype(dtype))
 
     if len(clouds) <= step:  # starting threads takes longer than a small cloud does
         run(0)
         return out
     # NumPy and BLAS release the interpreter's lock in their loops: plain threads share the
     # cores, one chunk each, and BLAS must not start threads of its own inside them.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(run, range(0, len(clouds), step)))
     return out
 
 
 def _largest_gap(points: np.ndarray) -> np.ndarray:
     """(units, n) -> (units,)"""
-    points.sort(axis=1)
-    return np.diff(points, axis=1).max(axis=1)
+    return _neighbour_gaps(points).max(axis=1)
 
 
 def _gaps(points: np.ndarray) -> np.ndarray:
     """(units, n) -> (units, n - 1): sorted gaps between neighbours on the line."""
+    return np.sort(_neighbour_gaps(points), axis=1)
+
+
+def _neighbour_gaps(points: np.ndarray) -> np.ndarray:
+    """(units, n) -> (units, n - 1): gaps from left to right, in float64; sorts the points."""
     points.sort(axis=1)
-    return np.sort(np.diff(points, axis=1), axis=1)
+    return np.subtract(points[:, 1:], points[:, :-1], dtype=np.float64)
 
 
 def _last_merge(points: np.ndarray) -> np.ndarray:
-    """(units, n, d) -> (units,): the largest edge of each minimum spanning tree.
+    """(units, n, d) -> (units,): the largest edge of each minimum spanning tree."""
+    with np.errstate(over="ignore", invalid="ignore"):  # such clouds are not certain
+        radius, certain = _farthest_neighbour(points)
+    rest = np.flatnonzero(~certain)
+    if len(rest):
+        radius[rest] = _by_bounds(points[rest].astype(np.float64))
+    return radius
 
-    Every point must be joined through its nearest neighbour at least, so the largest distance
-    of a point to its nearest neighbour is a lower bound t of the merge radius. If the graph of
-    all edges up to t is connected, t is the merge radius. Else, the component found so far
-    must be left through its shortest outgoing edge: a new bound. Most clouds need one bound;
-    those that go on and on, like beads on a string, are left to Prim.
+
+def _farthest_neighbour(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The largest distance of a point to its nearest neighbour, and whether it is the merge radius.
+
+    Every point must be joined through its nearest neighbour at least, so this distance is a lower
+    bound. It is the merge radius if its own edge, with all edges that are surely no longer,
+    connects the cloud. Of nearly all units' clouds it is, since the last point to join is mostly
+    one that lies by itself.
+
+    Found in float32, at half the price, and measured in float64: every distance in float32 is
+    off by less than ``slack``, so what is below the bound by more than that is surely below it,
+    and the nearest neighbour is surely among the candidates unless all of them lie within it.
+
+    Returns:
+        (units,) float64 and (units,) bool; where the second is False, the first is a bound only.
+    """
+    units, n, d = points.shape
+    each = np.arange(units)
+    x = points - points.mean(axis=1, keepdims=True)  # less cancellation in the product
+    scale = np.abs(x).max(axis=(1, 2))
+    x = (x / np.where(scale > 0, scale, 1)[:, None, None]).astype(np.float32, copy=False)
+    # Half the squared distances, (|a|^2 + |b|^2) / 2 - ab, which save the doubling of the product.
+    half = np.einsum("und,und->un", x, x) / 2
+    distance = x @ x.transpose(0, 2, 1)
+    np.subtract(half[:, None, :], distance, out=distance)
+    distance += half[:, :, None]
+    distance[:, np.arange(n), np.arange(n)] = np.inf
+    # A product of d terms rounds d times, each by 2^-24 of |a||b| at most; what comes before and
+    # after it (centring, scaling, casting, two additions) rounds less than 16 times more.
+    slack = 4 * (d + 16) * 2.0**-24 * half.max(axis=1)
+
+    nearest = distance.min(axis=2)
+    point = nearest.argmax(axis=1)
+    row = distance[each, point]
+    count = min(CANDIDATES, n - 1)
+    candidates = np.argpartition(row, count - 1, axis=1)[:, :count]
+    farthest = row[each[:, None], candidates].max(axis=1)
+    certain = (count == n - 1) | (farthest > nearest[each, point] + 2 * slack)
+    # Scaling may not have saved clouds whose size is near the limits of float32.
+    certain &= np.isfinite(scale) & ((scale == 0) | (scale > 1e-30))
+
+    ends = points[each[:, None], candidates].astype(np.float64)
+    edges = np.linalg.norm(ends - points[each, point][:, None].astype(np.float64), axis=2)
+    best = edges.argmin(axis=1)
+    radius = edges[each, best]
+    surely = (radius / np.where(scale > 0, scale, 1)) ** 2 / 2 - slack
+    joined = distance <= surely.astype(np.float32)[:, None, None]
+    other = candidates[each, best]
+    joined[each, point, other] = joined[each, other, point] = True
+    return radius, certain & _connected(joined)
+
+
+def _connected(joined: np.ndarray) -> np.ndarray:
+    """(units, n, n) bool, symmetric -> (units,) bool: whether each graph is one component.
+
+    A search in breadth from vertex 0, all units in step. 64 vertices lie in one word, so that a
+    step costs far less than writing the graph down did.
+    """
+    units, n, _ = joined.shape
+    rows = _packed(joined)
+    words = [np.ascontiguousarray(rows[..., i]) for i in range(rows.shape[-1])]
+    reached = np.zeros((units, n), dtype=bool)
+    reached[:, 0] = True
+    while True:
+        seen = _packed(reached)
+        hit = words[0] & seen[:, :1]
+        for i, word in enumerate(words[1:], start=1):
+            hit |= word & seen[:, i : i + 1]
+        grown = reached | (hit != 0)
+        if (grown == reached).all():
+            return reached.all(axis=1)
+        reached = grown
+
+
+def _packed(bits: np.ndarray) -> np.ndarray:
+    """(..., n) bool -> (..., ceil(n / 64)) uint64, in an order of its own."""
+    n = bits.shape[-1]
+    packed = np.zeros((*bits.shape[:-1], 8 * -(-n // 64)), dtype=np.uint8)
+    packed[..., : -(-n // 8)] = np.packbits(bits, axis=-1)
+    return packed.view(np.uint64)
+
+
+def _by_bounds(points: np.ndarray) -> np.ndarray:
+    """(units, n, d) float64 -> (units,): merge radii of the clouds that need more than one bound.
+
+    If the graph of all edges up to a lower bound is connected, the bound is the merge radius.
+    Else, the component found so far must be left through its shortest outgoing edge: a new
+    bound. Clouds that go on and on, like beads on a string, are left to Prim.
     """
     distance = _squared_distances(points)
     units, n, _ = points.shape
@@ -178,12 +282,47 @@ def _spanning_tree(points: np.ndarray) -> np.ndarray:
     An edge far shorter than its cloud is wide may have been chosen by rounding alone: those
     clouds are done again with distances taken by difference.
     """
+    points = points.astype(np.float64)
     edges = _prim(points, _squared_distances(points))
     width = np.linalg.norm(np.ptp(points, axis=1), axis=1)
     for u in np.flatnonzero(edges.min(axis=1, initial=np.inf) < 1e-3 * width):
         distance = squareform(pdist(points[u], "sqeuclidean"))
         edges[u] = _prim(points[u : u + 1], distance[None])[0]
     return np.sort(edges, axis=1)
+
+
+def _on_device(clouds: np.ndarray, device: str | torch.device) -> np.ndarray:
+    """(units, n) or (units, n, d) -> (units, n - 1): H0 deaths, not sorted, found by a GPU."""
+    units, n = clouds.shape[:2]
+    work = _gaps_on_device if clouds.ndim == 2 else _spanning_tree_on_device
+    step = max(1, GPU_CHUNK_BYTES // (8 * n if clouds.ndim == 2 else 8 * n * n))
+    deaths = np.empty((units, n - 1))
+    for start in range(0, units, step):
+        chunk = torch.from_numpy(np.ascontiguousarray(clouds[start : start + step]))
+        deaths[start : start + step] = work(chunk.to(device).double()).cpu().numpy()
+    return deaths
+
+
+def _gaps_on_device(points: torch.Tensor) -> torch.Tensor:
+    return points.sort(dim=1).values.diff(dim=1)
+
+
+def _spanning_tree_on_device(points: torch.Tensor) -> torch.Tensor:
+    """Prim's algorithm in lockstep over the units, on distances taken by difference.
+
+    Simpler than what a CPU does: a GPU has the arithmetic to spare, but pays for each step.
+    """
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    units, n, _ = points.shape
+    each = torch.arange(units, device=points.device)
+    near = distance[:, 0].clone()  # distance of every point to the tree, inf inside of it
+    near[:, 0] = torch.inf
+    edges = points.new_empty(units, n - 1)
+    for i in range(n - 1):
+        edges[:, i], new = near.min(dim=1)
+        near = torch.where(near.isinf(), near, torch.minimum(near, distance[each, new]))
+        near[each, new] = torch.inf
+    return edges
 
 
 def _squared_distances(points: np.ndarray) -> np.ndarray:

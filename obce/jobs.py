@@ -2,12 +2,16 @@
 
 A job writes into one folder, can be interrupted, and goes on where it stopped when it is called
 again with the same arguments.
+
+Many processes do a job together (:mod:`obce.distributed`). The main one alone reads and writes the
+job's records; the folder must be one that all of them see.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from obce import card, glue, plots
+from obce import card, distributed, glue, plots
 from obce.activations import collect
 from obce.evaluation import (
     environment,
@@ -29,6 +34,7 @@ from obce.evaluation import (
     spread,
     time_per_1000,
 )
+from obce.export import quantize, to_onnx
 from obce.pruning import DEFAULT_KINDS, Plan, plan
 from obce.scores import DEFAULT_CLOUD, Scores, score
 from obce.speed import in_turns
@@ -157,10 +163,14 @@ def analyze(
         },
         "environment": environment(),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    scores.save(out / "scores.safetensors")
-    plots.save(plots.scores_by_layer(scores), out / "scores.png")
-    save_record(record, out / "analysis.json")
+
+    def save() -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        scores.save(out / "scores.safetensors")
+        plots.save(plots.scores_by_layer(scores), out / "scores.png")
+        save_record(record, out / "analysis.json")
+
+    distributed.by_main(save)
     return record
 
 
@@ -187,6 +197,7 @@ def _scores(
             model=model,
             labels=rows["label"],
             seed=data.seed,
+            device=device,
             progress=progress,
         )
         corpus = {
@@ -212,8 +223,7 @@ def finetune_job(
     """Fine-tune a model on a task into ``out``, evaluate it, write ``finetune.json``."""
     _check_out(name, out)
     arguments = {"model": _named(name), **data.as_record(), **asdict(tuning)}
-    if (out / "finetune.json").is_file():
-        done = load_record(out / "finetune.json")
+    if done := _record_at(out / "finetune.json"):
         if done["arguments"] == arguments:
             return done
         raise ValueError(f"{out} holds the result of other arguments: choose another folder")
@@ -248,8 +258,12 @@ def finetune_job(
             "training": _training_record(training, train, data.task),
         },
     )
-    save_record(record, out / "finetune.json")
+    distributed.by_main(lambda: save_record(record, out / "finetune.json"))
     return record
+
+
+def _record_at(path: Path) -> dict[str, Any] | None:
+    return distributed.by_main(lambda: load_record(path) if path.is_file() else None)
 
 
 def _check_out(name: str, out: Path) -> None:
@@ -319,8 +333,7 @@ class _Compression:
             "tuning": asdict(self.tuning),
             "again": self.again,
         }
-        if (self.out / "record.json").is_file():
-            done = load_record(self.out / "record.json")
+        if done := _record_at(self.out / "record.json"):
             if done.get("arguments") == arguments:
                 return done
             raise ValueError(
@@ -328,8 +341,7 @@ class _Compression:
             )
         self.state_path = self.out / "state.json"
         self.state = {"arguments": arguments, "stages": {}}
-        if self.resume and self.state_path.is_file():
-            before = load_record(self.state_path)
+        if self.resume and (before := _record_at(self.state_path)):
             if before["arguments"] != arguments:
                 raise ValueError(
                     f"{self.out} holds an unfinished job with other arguments: choose another "
@@ -351,12 +363,12 @@ class _Compression:
         dense_bert(classifier.model)
         self.source = model_name(classifier.model)
         # Only now is the input known to be good: nothing was written before.
-        self.out.mkdir(parents=True, exist_ok=True)
+        distributed.by_main(lambda: self.out.mkdir(parents=True, exist_ok=True))
         if not classifier.fine_tuned:
             folder = self.out / "dense"
             if "tuning" not in self.state:
                 self.state["tuning"] = self._tune(classifier, folder, self.tuning.epochs)
-                save_record(self.state, self.state_path)
+                self._save_state()
             classifier = load_classifier(folder, self.data.task)
         self._evaluate("dense", classifier.model, classifier.tokenizer, plan=None)
         return classifier
@@ -379,7 +391,7 @@ class _Compression:
     def _small(self, dense: Classifier) -> Classifier:
         """Score, plan, cut and repair; or what an interrupted run had got there."""
         repaired = self.out / "repaired"
-        if (repaired / "config.json").is_file():
+        if distributed.by_main((repaired / "config.json").is_file):
             self.plan = Plan.load(self.out / "plan.json")
             return load_classifier(repaired, self.data.task)
         model, tokenizer, _ = dense
@@ -408,12 +420,18 @@ class _Compression:
             }
             self._evaluate("repaired", small, tokenizer, self.plan)
         small.config.name_or_path = self.out.name
-        self.plan.save(self.out / "plan.json")
-        result = Classifier(small, tokenizer, True)
-        if self.again:
-            save_classifier(small, tokenizer, repaired)
-        save_record(self.state, self.state_path)
-        return result
+
+        def save() -> None:
+            self.plan.save(self.out / "plan.json")
+            if self.again:
+                save_classifier(small, tokenizer, repaired)
+
+        distributed.by_main(save)
+        self._save_state()
+        return Classifier(small, tokenizer, True)
+
+    def _save_state(self) -> None:
+        distributed.by_main(lambda: save_record(self.state, self.state_path))
 
     def _plan(self, dense: Classifier) -> Plan:
         """The plan from a file, or from scores, which are saved with their figure."""
@@ -424,15 +442,19 @@ class _Compression:
         scores, corpus = _scores(dense, self.data, self.analysis, self.device, self.progress)
         made = self.cut.plan(dense.model, scores)
         made.info["corpus"] = corpus
-        scores.save(self.out / "scores.safetensors")
-        plots.save(plots.scores_by_layer(scores, made), self.out / "scores.png")
+
+        def save() -> None:
+            scores.save(self.out / "scores.safetensors")
+            plots.save(plots.scores_by_layer(scores, made), self.out / "scores.png")
+
+        distributed.by_main(save)
         return made
 
     def _finetuned(self, small: Classifier) -> Classifier:
         folder = self.out / "finetuned"
         if "tuning_again" not in self.state:
             self.state["tuning_again"] = self._tune(small, folder, self.again)
-            save_record(self.state, self.state_path)
+            self._save_state()
         small = load_classifier(folder, self.data.task)
         self._evaluate("finetuned", small.model, small.tokenizer, self.plan)
         return small
@@ -461,7 +483,7 @@ class _Compression:
             record["dev_mismatched"] = {name: other[name] for name in names}
             record["metrics"] |= {f"{n}_mismatched": v for n, v in other["metrics"].items()}
         self.state["stages"][stage] = record
-        save_record(self.state, self.state_path)
+        self._save_state()
 
     def _order(self, stage: str) -> str:
         steps = ["fine-tune"]
@@ -474,13 +496,15 @@ class _Compression:
         return " -> ".join(steps)
 
     def _finish(self, dense: Classifier, small: Classifier) -> dict[str, Any]:
-        timing = time_side_by_side(
-            {"dense": dense, "compressed": small},
-            glue.texts(self.dev)[:1000],
-            progress=self.progress,
-            max_length=self.tuning.max_length,
-            device=self.device,
-        )
+        def time() -> dict[str, dict[str, Any]]:
+            return time_side_by_side(
+                {"dense": dense, "compressed": small},
+                glue.texts(self.dev)[:1000],
+                progress=self.progress,
+                max_length=self.tuning.max_length,
+                device=self.device,
+            )
+
         record = {
             **self.state,
             "task": self.data.task,
@@ -490,15 +514,52 @@ class _Compression:
                 "compressed": count_parameters(small.model)._asdict(),
             },
             "plan": self.plan.summary(),
-            "timing": timing,
+            "timing": distributed.by_main(time),
         }
-        save_classifier(small.model, small.tokenizer, self.out)
-        (self.out / "README.md").write_text(card.model_card(record, self.plan), encoding="utf-8")
-        save_record(record, self.out / "record.json")
-        self.state_path.unlink(missing_ok=True)
-        for folder in ("repaired", "finetuned"):
-            shutil.rmtree(self.out / folder, ignore_errors=True)
+
+        def save() -> None:
+            save_classifier(small.model, small.tokenizer, self.out)
+            text = card.model_card(record, self.plan)
+            (self.out / "README.md").write_text(text, encoding="utf-8")
+            save_record(record, self.out / "record.json")
+            self.state_path.unlink(missing_ok=True)
+            for folder in ("repaired", "finetuned"):
+                shutil.rmtree(self.out / folder, ignore_errors=True)
+
+        distributed.by_main(save)
         return record
+
+
+def export_job(name: str, out: Path, *, int8: bool = False, progress=True) -> dict[str, Any]:
+    """Write a fine-tuned model as the ONNX file ``out``, and beside it its record, ``out.json``.
+
+    Returns:
+        the record: whose weights, as what, bytes of the file, and ``difference``, the largest of
+        a logit of the float32 file from PyTorch's.
+    """
+    if out.suffix != ".onnx":
+        raise ValueError(f"{out} does not end in .onnx: name a file to write to")
+    bar = tqdm(total=2 + int8, desc="export", unit="step", leave=False, disable=not progress)
+    with bar, tempfile.TemporaryDirectory() as folder:
+        model = load_classifier(name, task=None).model
+        bar.update()
+        whole = Path(folder) / out.name if int8 else out
+        difference = to_onnx(model, whole)
+        bar.update()
+        if int8:
+            quantize(whole, out)
+            bar.update()
+        files = [path for path in (out, out.with_name(f"{out.name}.data")) if path.is_file()]
+        record = {
+            "model": model_name(model),
+            "model_sha256": model_sha256(model),
+            "weights": "int8" if int8 else "float32",
+            "bytes": sum(path.stat().st_size for path in files),
+            "difference": difference,
+            "environment": environment(),
+        }
+    save_record(record, out.with_name(f"{out.name}.json"))
+    return record
 
 
 def time_side_by_side(

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
-from obce import homology
+from obce import distributed, homology
 from obce.activations import (
     CLOUDS,
     Activations,
@@ -44,21 +45,21 @@ def rms(clouds: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("ui,ui->u", flat, flat) / clouds.shape[1])
 
 
-def total_persistence(clouds: np.ndarray) -> np.ndarray:
+def total_persistence(clouds: np.ndarray, device: str | torch.device = "cpu") -> np.ndarray:
     """Sum of the finite H0 deaths: the length of the minimum spanning tree.
 
     Source: D. Cohen-Steiner et al., "Lipschitz functions have L_p-stable persistence", 2010.
     """
-    return homology.batched_deaths(clouds).sum(axis=1)
+    return homology.batched_deaths(clouds, device).sum(axis=1)
 
 
-def persistent_entropy(clouds: np.ndarray) -> np.ndarray:
+def persistent_entropy(clouds: np.ndarray, device: str | torch.device = "cpu") -> np.ndarray:
     """Shannon entropy (nats) of the finite H0 deaths as shares of their sum; 0 if all are 0.
 
     Source: M. Rucco et al., "Characterisation of the idiotypic immune network through
     persistent entropy", 2016.
     """
-    deaths = homology.batched_deaths(clouds)
+    deaths = homology.batched_deaths(clouds, device)
     total = deaths.sum(axis=1, keepdims=True)
     share = np.divide(deaths, total, out=np.zeros_like(deaths), where=total > 0)
     logs = np.log(share, out=np.zeros_like(share), where=share > 0)
@@ -72,6 +73,7 @@ CLOUD_SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "std": std,
     "rms": rms,
 }
+ON_DEVICE = ("merge_radius", "total_persistence", "persistent_entropy")  # others read once, and add
 
 
 def random(activations: Activations, seed: int) -> dict[Key, np.ndarray]:
@@ -112,9 +114,14 @@ def taylor(
         raise ValueError("taylor needs a model with a task head, which a plain BertModel lacks")
     regression = model.config.num_labels == 1
     labels = torch.tensor(labels, dtype=torch.float if regression else torch.long)
-    total = {key: 0.0 for key in activations.keys}
     if not regression and not 0 <= labels.min() <= labels.max() < model.config.num_labels:
         raise ValueError(f"taylor: a label is not one of 0 to {model.config.num_labels - 1}")
+    widths = [activations.shape.width(kind) for _, kind in activations.keys]
+    groups = batches(encodings, batch_size)
+    units, processes = sum(widths), distributed.size()
+    shares = [distributed.share(units, process, processes) for process in range(processes)]
+    own = shares[distributed.rank()]
+    total = torch.zeros(own.stop - own.start, dtype=torch.float64)
     outputs: dict[Key, torch.Tensor] = {}
 
     def receive(key: Key, output: torch.Tensor) -> None:
@@ -126,18 +133,36 @@ def taylor(
         torch.enable_grad(),
         hooked(bert, activations.keys, receive),
     ):
-        for batch in batches(encodings, batch_size):
-            inputs = model_inputs(encodings, batch, bert.device)
-            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-            loss = model(**inputs, labels=labels[batch].to(bert.device)).loss
-            keys = list(outputs)
-            # The loss is a mean over the batch; undone, so that batches do not matter.
-            grads = torch.autograd.grad(loss * len(batch), [outputs[key] for key in keys])
-            for key, grad in zip(keys, grads, strict=True):
-                product = (outputs[key].detach() * grad).sum(dim=1).abs().sum(dim=0)
-                total[key] = total[key] + product.double().cpu().numpy()
-            outputs.clear()
-    return {key: value / len(activations) for key, value in total.items()}
+        # One batch per process at a time; then each adds up its share of the units, in the order
+        # of the batches, so that the sums do not depend on the number of processes.
+        for one_round in distributed.rounds(groups):
+            found = torch.zeros(0, units)
+            for batch in distributed.mine(one_round):
+                found = _taylor_of_batch(model, bert, encodings, batch, labels, outputs)
+                found = torch.cat([found[key].float().cpu() for key in activations.keys])[None]
+            rows = [len(one_round[process : process + 1]) for process in range(processes)]
+            for row in distributed.transpose(found, rows):
+                total += row.double()
+    everything = distributed.gather(total, [part.stop - part.start for part in shares])
+    parts = (everything / len(activations)).split(widths)
+    return {key: part.numpy() for key, part in zip(activations.keys, parts, strict=True)}
+
+
+def _taylor_of_batch(
+    model, bert, encodings, batch, labels, outputs: dict[Key, torch.Tensor]
+) -> dict[Key, torch.Tensor]:
+    """Per key ``(units,)``, summed over a batch's texts; hooks fill ``outputs``."""
+    inputs = model_inputs(encodings, batch, bert.device)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    loss = model(**inputs, labels=labels[batch].to(bert.device)).loss
+    keys = list(outputs)
+    # The loss is a mean over the batch; undone, so that batches do not matter.
+    grads = torch.autograd.grad(loss * len(batch), [outputs[key] for key in keys])
+    sums = {}
+    for key, grad in zip(keys, grads, strict=True):
+        sums[key] = (outputs[key].detach() * grad).sum(dim=1).abs().sum(dim=0)
+    outputs.clear()
+    return sums
 
 
 SCORES = (*CLOUD_SCORES, "random", "magnitude", "taylor")
@@ -188,6 +213,7 @@ def score(
     model=None,
     labels: Sequence[float] | None = None,
     seed: int = 0,
+    device: str = "auto",
     progress: bool = False,
 ) -> Scores:
     """Score all collected units.
@@ -199,6 +225,7 @@ def score(
             ``taylor`` (``model`` and ``labels``).
         cloud: ``mean``, ``texts``, ``tokens`` or ``cls``.
         length: tokens per text in the ``texts`` cloud; all, if 0.
+        device: where homology is computed: ``auto`` (a GPU, if there is one), ``cpu`` or ``cuda``.
 
     Returns:
         ``Scores``: ``{(layer, kind): float32 array (units,)}``.
@@ -210,6 +237,7 @@ def score(
         raise ValueError(f"unknown score {name!r}; there are {', '.join(SCORES)}")
     if cloud not in CLOUDS:
         raise ValueError(f"unknown cloud {cloud!r}; there are {', '.join(CLOUDS)}")
+    target = distributed.pick_device(device)
     if name in ("magnitude", "taylor"):
         if model is None:
             raise ValueError(f"score {name!r} needs model=")
@@ -229,26 +257,35 @@ def score(
         info |= {"cloud": cloud, "special_tokens": activations.special_tokens}
         if cloud == "texts":
             info["length"] = length or activations.max_length
-        values = _of_clouds(activations, CLOUD_SCORES[name], name, cloud, length, progress)
+        function = CLOUD_SCORES[name]
+        if name in ON_DEVICE:
+            function = partial(function, device=target)
+        values = _of_clouds(activations, function, name, cloud, length, progress)
     return Scores({key: value.astype(np.float32) for key, value in values.items()}, info)
 
 
 def _of_clouds(
     activations: Activations, function: Callable, name: str, cloud: str, length: int, progress: bool
 ) -> dict[Key, np.ndarray]:
-    """A cloud score of all units, chunk by chunk; the next chunk is read meanwhile."""
+    """A cloud score of all units, chunk by chunk; the next chunk is read meanwhile.
+
+    Of many processes, each scores the units that it holds; then all tell all."""
     chunks = [(key, part) for key in activations.keys for part in activations.chunks(*key, cloud)]
-    parts: dict[Key, list[np.ndarray]] = {key: [] for key in activations.keys}
+    parts: dict[Key, list[np.ndarray]] = {key: [np.zeros(0)] for key in activations.keys}
+    total = sum(part.stop - part.start for _, part in chunks)
+    off = not (progress and distributed.is_main())
+    bar = tqdm(total=total, desc=name, unit="unit", unit_scale=True, disable=off)
 
     def read(chunk: tuple[Key, slice]) -> np.ndarray:
         key, part = chunk
         return activations.cloud(*key, cloud, part, length)
 
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, chunks[0])
-        for i, (key, _) in enumerate(tqdm(chunks, desc=name, unit="chunk", disable=not progress)):
+    with bar, ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(read, chunks[0]) if chunks else None
+        for i, (key, part) in enumerate(chunks):
             clouds = ahead.result()
             if i + 1 < len(chunks):
                 ahead = reader.submit(read, chunks[i + 1])
             parts[key].append(function(clouds))
-    return {key: np.concatenate(found) for key, found in parts.items()}
+            bar.update(part.stop - part.start)
+    return activations.gather({key: np.concatenate(found) for key, found in parts.items()})

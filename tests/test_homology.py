@@ -3,11 +3,13 @@
 import numpy as np
 import persim
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from ripser import ripser
 from scipy.cluster.hierarchy import linkage
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 
 from obce import homology
@@ -145,6 +147,86 @@ def test_real_activations(kind, cloud, real_activations):
 def test_the_two_algorithms_agree_on_every_real_unit(kind, real_activations):
     points = real_activations.cloud(5, kind, "texts")
     np.testing.assert_allclose(merge_radius(points), batched_deaths(points)[:, -1], rtol=1e-9)
+
+
+# Found in float32, measured in float64
+
+
+def float32_path_alone(monkeypatch):
+    """Clouds that the float32 path is not certain of have no other way: they fail."""
+    monkeypatch.setattr(homology, "_by_bounds", None)
+
+
+def test_nearly_all_real_units_need_float32_alone(real_activations):
+    certain = [
+        homology._farthest_neighbour(real_activations.cloud(layer, kind, "texts"))[1]
+        for layer in range(real_activations.shape.layers)
+        for kind in KINDS
+    ]
+    assert np.concatenate(certain).mean() > 0.95
+
+
+@pytest.mark.parametrize("size", [1e-20, 1, 1e15])
+def test_float32_finds_what_float64_measures(size, monkeypatch):
+    """150 points in R^64 far from the origin: their distances in float32 hold four digits."""
+    float32_path_alone(monkeypatch)
+    points = np.random.default_rng(2).normal(size=(20, 150, 64)) + 100
+    points = (size * points).astype(np.float32)
+    certain = homology._farthest_neighbour(points)[1]
+    assert certain.mean() > 0.9
+    expected = [single_linkage(p)[-1] for p in points[certain]]
+    np.testing.assert_allclose(merge_radius(points[certain]), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("size", [1e-44, 1e-38, 1e38, 3e38])
+def test_the_limits_of_float32(size):
+    """What over- or underflows in float32 is left to float64."""
+    points = (size * np.random.default_rng(3).uniform(-1, 1, size=(4, 30, 3))).astype(np.float32)
+    expected = [single_linkage(p)[-1] for p in points]
+    np.testing.assert_allclose(merge_radius(points), expected, rtol=1e-9)
+
+
+def test_a_tie_within_the_rounding_of_float32_is_measured():
+    """The last point is 1 + 1e-9 from one neighbour and 1 from another: the same in float32."""
+    points = np.array([[[0, 0], [0.3, 0], [1 + 1e-9, 0.0], [2 + 1e-9, 0], [1 + 1e-9, 1 + 1e-9]]])
+    assert merge_radius(points)[0] == single_linkage(points[0])[-1]
+
+
+@given(st.integers(1, 140), st.floats(0, 0.05), st.integers(0, 1000))
+def test_connected_as_scipy_says(n, share, seed):
+    joined = np.random.default_rng(seed).random((3, n, n)) < share
+    joined |= joined.transpose(0, 2, 1)
+    expected = [connected_components(graph)[0] == 1 for graph in joined]
+    assert homology._connected(joined).tolist() == expected
+
+
+def test_a_long_path_is_connected():
+    joined = np.eye(130, k=1, dtype=bool) | np.eye(130, k=-1, dtype=bool)
+    torn = joined.copy()
+    torn[70, 71] = torn[71, 70] = False
+    assert homology._connected(np.stack([joined, torn])).tolist() == [True, False]
+
+
+# On a GPU: the same code runs on any device of torch
+
+
+@pytest.mark.parametrize("chunk", [1, homology.GPU_CHUNK_BYTES])
+@pytest.mark.parametrize("shape", [(7, 1), (7, 40), (7, 1, 3), (7, 40, 3)])
+def test_what_runs_on_a_gpu(shape, chunk, monkeypatch):
+    monkeypatch.setattr(homology, "GPU_CHUNK_BYTES", chunk)
+    points = np.random.default_rng(4).normal(size=shape)
+    points[0] = 5  # a constant unit
+    deaths = np.sort(homology._on_device(points, "cpu"), axis=1)
+    np.testing.assert_allclose(deaths, batched_deaths(points), rtol=1e-12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("shape", [(300, 1000), (300, 150, 64)])
+def test_on_a_gpu(shape):
+    points = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    np.testing.assert_allclose(merge_radius(points, "cuda"), merge_radius(points), rtol=1e-12)
+    deaths = batched_deaths(points)
+    np.testing.assert_allclose(batched_deaths(points, "cuda"), deaths, rtol=1e-12)
 
 
 # Long thin clouds, whose points are many steps apart

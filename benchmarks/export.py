@@ -1,0 +1,195 @@
+"""What compression and int8 give together, outside PyTorch: size, metric and speed.
+
+For each folder that ``obce compress`` has written (the compressed model; in ``dense/`` the dense
+one), both models as ONNX files in float32 and in int8: bytes, the task's metrics on the dev set,
+and seconds of forward passes per 1,000 texts in onnxruntime, beside PyTorch's own in float32. All
+take turns, several rounds, so that a busy moment hits all of them; ratios are of one round.
+
+    obce compress embedded --task sst2 --keep-encoder 0.465 --finetune-epochs 1 --out out/sst2
+    python benchmarks/export.py out/sst2 [...] [--rounds 7] [--out results/bench_export.json]
+"""
+
+import argparse
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from obce import glue
+from obce.evaluation import (
+    environment,
+    load_record,
+    model_sha256,
+    predict,
+    save_record,
+    time_per_1000,
+)
+from obce.export import OnnxClassifier, quantize, to_onnx
+from obce.training import Classifier, load_classifier
+from obce.units import count_parameters
+
+BASE = "dense float32"
+"""What every ratio is to."""
+
+
+def both_models(folder: Path, task: str) -> dict[str, Classifier]:
+    return {
+        "dense": load_classifier(folder / "dense", task),
+        "compressed": load_classifier(folder, task),
+    }
+
+
+def write_files(classifiers: dict[str, Classifier], folder: Path) -> dict[str, Path]:
+    """Each model in float32 and in int8: "dense float32" -> path, and so on."""
+    paths = {}
+    for name, classifier in classifiers.items():
+        whole, small = (folder / f"{name} {kind}.onnx" for kind in ("float32", "int8"))
+        to_onnx(classifier.model, whole)
+        quantize(whole, small)
+        paths |= {f"{name} float32": whole, f"{name} int8": small}
+    return paths
+
+
+def metrics_of(
+    classifiers: dict[str, Classifier], paths: dict[str, Path], task: str, max_length: int | None
+) -> dict[str, dict]:
+    """Per file its size and metrics on the dev set; ``off_by`` is the mean difference of its
+    logits from those of the same model in float32 in PyTorch, ``most`` the largest."""
+    dev = glue.load(task, "dev")
+    options = {"max_length": max_length, "progress": False}
+    tokenizer = classifiers["dense"].tokenizer
+    found = {}
+    for name, path in tqdm(paths.items(), desc=f"{task}, metrics", leave=False):
+        model = classifiers[name.split()[0]].model
+        expected = predict(model, tokenizer, dev, device="cpu", **options)
+        logits = predict(OnnxClassifier(path), tokenizer, dev, device="cpu", **options)
+        metrics = glue.compute_metrics(task, logits, dev["label"])
+        found[name] = {
+            "bytes": path.stat().st_size,
+            "parameters": count_parameters(model).total,
+            "model_sha256": model_sha256(model),
+            "metrics": metrics,
+            "value": metrics[glue.get_task(task).main_metric],
+            "rows": len(dev),
+            "off_by": float(np.abs(logits - expected).mean()),
+            "most": float(np.abs(logits - expected).max()),
+        }
+    for entry in found.values():
+        entry["bytes, ratio"] = entry["bytes"] / found[BASE]["bytes"]
+    return found
+
+
+def seconds_of(
+    classifiers: dict[str, Classifier],
+    paths: dict[str, Path],
+    texts: list,
+    threads: int,
+    rounds: int,
+    max_length: int | None,
+) -> dict[str, dict]:
+    """Per file, and per model in PyTorch, seconds per 1,000 texts and the ratio to the base."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        tokenizer = classifiers["dense"].tokenizer
+        models = {name: OnnxClassifier(path, threads) for name, path in paths.items()}
+        models |= {f"{name} torch": entry.model for name, entry in classifiers.items()}
+        table = {name: [] for name in models}
+        turns = [name for _ in range(rounds) for name in models]
+        for name in tqdm(turns, desc=f"{threads} threads", leave=False):
+            timed = time_per_1000(
+                models[name], tokenizer, texts, max_length=max_length, repeats=1, device="cpu"
+            )
+            table[name].append(timed["median"])
+    finally:
+        torch.set_num_threads(before)
+    result = {}
+    for name, values in table.items():
+        ratios = [mine / base for mine, base in zip(values, table[BASE], strict=True)]
+        result[name] = spread(values) | {"ratio": spread(ratios)}
+    return result
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
+
+
+def how_made(record: dict) -> dict:
+    """Of the record of ``obce compress``, what says which models these are."""
+    keys = ("model", "arguments", "parameters", "tuning", "tuning_again")
+    return {key: record[key] for key in keys if key in record} | {
+        "stages": {
+            name: {key: stage[key] for key in ("metric", "value", "order", "model_sha256")}
+            for name, stage in record["stages"].items()
+        }
+    }
+
+
+def run(
+    folders: list[Path], rounds: int = 7, texts: int = 192, threads: tuple[int, ...] = (1, 2)
+) -> dict:
+    """The record: per task, files, seconds and how the models were made."""
+    tasks = {}
+    for folder in folders:
+        made = load_record(folder / "record.json")
+        task, max_length = made["task"], made["arguments"]["tuning"]["max_length"]
+        classifiers = both_models(folder, task)
+        sample = glue.texts(glue.load(task, "dev", limit=texts, seed=0))
+        with tempfile.TemporaryDirectory() as scratch:
+            paths = write_files(classifiers, Path(scratch))
+            tasks[task] = {
+                "metric": glue.get_task(task).main_metric,
+                "files": metrics_of(classifiers, paths, task, max_length),
+                "seconds": {
+                    str(n): seconds_of(classifiers, paths, sample, n, rounds, max_length)
+                    for n in threads
+                },
+                "made": how_made(made),
+            }
+    return {
+        "what": "dense and compressed models as ONNX files, in float32 and in int8",
+        "base": BASE,
+        "tasks": tasks,
+        "texts": texts,
+        "batch_size": 32,
+        "rounds": rounds,
+        "onnx": {name: metadata.version(name) for name in ("onnx", "onnxruntime", "onnxscript")},
+        "environment": environment(),
+    }
+
+
+def show(record: dict) -> None:
+    for task, found in record["tasks"].items():
+        print(f"\n{task}: {found['metric']} on {found['files'][BASE]['rows']} rows; s per 1,000")
+        for name in next(iter(found["seconds"].values())):
+            file = found["files"].get(name)
+            line = f"{name:<20}"
+            line += f"{file['bytes'] / 1e6:7.1f} MB {file['value']:7.4f}" if file else " " * 18
+            for threads, seconds in found["seconds"].items():
+                one = seconds[name]
+                line += (
+                    f"   {threads} thr. {one['median']:6.2f} ({one['min']:.2f} to {one['max']:.2f})"
+                    f" x {one['ratio']['median']:.2f}"
+                )
+            print(line)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", type=Path, nargs="+", help="written by obce compress")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--texts", type=int, default=192, help="dev texts that are timed")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    record = run(options.folders, options.rounds, options.texts, tuple(options.threads))
+    show(record)
+    if options.out:
+        save_record(record, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What the benchmarks' numbers rest on: turns, ratios round by round, tables from records."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def script(name: str, monkeypatch):
+    """A module of benchmarks/, which is no package."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def timing(monkeypatch):
+    return script("timing", monkeypatch)
+
+
+def test_cases_take_turns_and_the_first_round_does_not_count(timing):
+    done = []
+    seconds = timing.in_turn({"a": lambda: done.append("a"), "b": lambda: done.append("b")}, 3)
+    assert done == ["a", "b"] * 4
+    assert [len(values) for values in seconds.values()] == [3, 3]
+
+
+def test_ratios_are_taken_round_by_round(timing):
+    """A machine that is twice as slow in one round leaves the ratio at 3."""
+    table = timing.table({"base": [1.0, 2.0, 1.0], "slow": [3.0, 6.0, 3.0]}, "base", count=10)
+    assert table["ratio to"] == "base"
+    slow = table["rows"]["slow"]
+    assert slow["seconds"] == {"median": 0.3, "min": 0.3, "max": 0.6}
+    assert slow["ratio"] == {"median": 3.0, "min": 3.0, "max": 3.0}
+    assert "3 (3 to 3)" in timing.text(table)
+
+
+def test_the_number_of_threads_is_put_back(timing):
+    before = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match="stop"), timing.threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        raise RuntimeError("stop")
+    assert torch.get_num_threads() == before
+
+
+def test_peers_find_the_same_merge_radius(monkeypatch, timing):
+    """The programs that are timed do the same job: on a triangle with sides 3, 4 and 5, 4."""
+    homology = script("homology", monkeypatch)
+    points = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    for name, call in homology.CALLS.items():
+        assert call(points) == pytest.approx(4, rel=1e-6), name
+
+
+def test_every_benchmark_has_its_script_and_its_place_in_the_tables(monkeypatch, timing):
+    run = script("run", monkeypatch)
+    scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"run", "timing"}
+    assert set(run.BENCHMARKS) == scripts
+    readme = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition(run.BEGIN)[2].partition(run.END)[0]
+    assert shown == run.tables(), "python benchmarks/run.py --tables"
