@@ -70,6 +70,11 @@ WRONG = [
     ("megabytes", lambda parameters: parameters / 1e6, "32 bits"),
     ("random_plans", lambda: [1, 2, 3], "three plans are asked for"),
     ("repair_gains", lambda record: [row["repaired"] for row in record["rows"]], "One number"),
+    # chapter: from parameters to milliseconds
+    ("multiply_adds", lambda h, i, t: t * (4 * h * h + 2 * h * i), "for 1, 1, 1 it gives 6"),
+    ("even_length", lambda h, i: 6 * h, "for 10, 7 it gives 60 instead of 27"),
+    ("speed_up", lambda fixed, ratio: fixed + (1 - fixed) * ratio, "Let the dense model take 1"),
+    ("intensity", lambda t, i, o: t * i * o / (t * i + i * o + t * o), "4 bytes each"),
 ]
 
 
