@@ -714,7 +714,7 @@ def repair_gains(answer: Callable) -> None:
     )
 
 
-# Part IV: past one machine
+# Chapter: past one machine
 
 
 def swapped(answer: Callable) -> None:
@@ -756,6 +756,54 @@ def busiest_process(answer: Callable) -> None:
         [(1, 4, 8, 4), (6, 384, 1536, 1), (1, 5, 7, 2), (24, 1024, 4096, 1000)],
         hint="Every layer has five kinds of `hidden` units and one of `intermediate`; each kind "
         "is shared out on its own, and the last process has the rounded-up share of all.",
+    )
+
+
+# Chapter: from parameters to milliseconds
+
+
+def multiply_adds(answer: Callable) -> None:
+    """``answer(hidden, intermediate, tokens)``: of one dense layer, for one text."""
+
+    def wanted(hidden, intermediate, tokens):
+        shape = Shape(1, hidden, 1, intermediate)
+        return shape.layer_multiply_adds({kind: shape.width(kind) for kind in KINDS}, tokens)
+
+    _function(
+        answer,
+        wanted,
+        [(1, 1, 1), (2, 5, 3), (384, 1536, 32), (768, 3072, 128)],
+        hint="Six maps meet every token; each pair of tokens meets in the scores and in the mean.",
+    )
+
+
+def even_length(answer: Callable) -> None:
+    """``answer(hidden, intermediate)``: tokens at which attention's products equal the maps."""
+    _function(
+        answer,
+        lambda hidden, intermediate: 2 * hidden + intermediate,
+        [(384, 1536), (768, 3072), (10, 7)],
+        hint="Set the term with the square of the tokens equal to the other one, and divide.",
+    )
+
+
+def speed_up(answer: Callable) -> None:
+    """``answer(fixed, ratio)``: of the whole, when the share ``fixed`` of the time stays."""
+    _function(
+        answer,
+        lambda fixed, ratio: 1 / (fixed + (1 - fixed) / ratio),
+        [(0.0, 2.15), (1.0, 2.15), (0.1, 2.0), (0.25, 4.0)],
+        hint="Let the dense model take 1 second. What does the small one take?",
+    )
+
+
+def intensity(answer: Callable) -> None:
+    """``answer(tokens, inputs, outputs)``: multiply-adds per byte of one float32 map."""
+    _function(
+        answer,
+        lambda t, i, o: t * i * o / (4 * (t * i + i * o + t * o)),
+        [(1, 768, 3072), (32, 384, 384), (4096, 768, 3072)],
+        hint="Read the inputs and the weights once, write the outputs once, 4 bytes each.",
     )
 
 

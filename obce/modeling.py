@@ -30,8 +30,11 @@ from transformers import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import (
+    BertIntermediate,
     BertLayer,
+    BertOutput,
     BertSelfAttention,
+    BertSelfOutput,
     eager_attention_forward,
 )
 
@@ -82,7 +85,7 @@ class ResidualLinear(nn.Module):
 
     def __init__(self, inputs: int, kept: int, hidden: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(kept, inputs).normal_(std=0.02))
+        self.weight = linear(inputs, kept).weight
         self.bias = nn.Parameter(torch.zeros(hidden))
         self.rows = nn.Buffer(torch.arange(kept))
 
@@ -140,9 +143,11 @@ class ObceSelfAttention(BertSelfAttention):
         self.key = linear(config.hidden_size, sum(self.query_key))
         self.value = linear(config.hidden_size, sum(self.value_widths))
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
-        # One width for all heads that live, since the fast kernels take no other.
         self.live = [head for head, width in enumerate(self.value_widths) if width]
-        self.width = max(self.query_key + self.value_widths)
+        # One width for all heads that live, since the fast kernels take no other, and one that
+        # fills vector registers: kernels are slower at 19 places than at 24.
+        widest = max(self.query_key + self.value_widths)
+        self.width = min(-(-widest // 8) * 8, config.hidden_size // config.num_attention_heads)
         self.spread_pairs = self._spread(self.query_key)
         self.spread_values = self._spread(self.value_widths)
         self.join = None
@@ -206,10 +211,26 @@ class ObceSelfAttention(BertSelfAttention):
 
 
 class ObceLayer(BertLayer):
-    """A BertLayer without the wrapping and checking between its parts.
+    """A BertLayer with the compressed maps, without wrapping and checking between its parts.
 
-    On a short text that takes as long as some of the maps, and it does not shrink with them.
+    On a short text these take as long as some of the maps, and would not shrink with them.
     """
+
+    def __init__(self, config: ObceBertConfig, layer_idx: int):
+        nn.Module.__init__(self)  # the dense maps are not wanted
+        hidden, widths = config.hidden_size, config.layer_widths[layer_idx]
+        self.attention = nn.Module()
+        self.attention.self = ObceSelfAttention(config, layer_idx)
+        self.attention.output = BertSelfOutput(config)
+        if sum(widths["value"]) < hidden or widths["attention_output"] < hidden:
+            self.attention.output.dense = ResidualLinear(
+                sum(widths["value"]), widths["attention_output"], hidden
+            )
+        self.intermediate, self.output = BertIntermediate(config), BertOutput(config)
+        if widths["intermediate"] < config.intermediate_size:
+            self.intermediate.dense = linear(hidden, widths["intermediate"])
+        if widths["intermediate"] < config.intermediate_size or widths["output"] < hidden:
+            self.output.dense = ResidualLinear(widths["intermediate"], widths["output"], hidden)
 
     def forward(
         self,
@@ -231,23 +252,20 @@ class CompressedBert:
     config_class = ObceBertConfig
 
     def __init__(self, config: ObceBertConfig, *args, **kwargs):
-        super().__init__(config, *args, **kwargs)
         if config.is_decoder or config.add_cross_attention:
             raise ValueError("a compressed BERT is an encoder: is_decoder is not supported")
-        encoder = (self if isinstance(self, BertModel) else self.bert).encoder
-        hidden = config.hidden_size
-        for index, (_, widths) in enumerate(zip(encoder.layer, config.layer_widths, strict=True)):
-            encoder.layer[index] = layer = ObceLayer(config, index)
-            layer.attention.self = ObceSelfAttention(config, index)
-            if sum(widths["value"]) < hidden or widths["attention_output"] < hidden:
-                layer.attention.output.dense = ResidualLinear(
-                    sum(widths["value"]), widths["attention_output"], hidden
-                )
-            layer.intermediate.dense = linear(hidden, widths["intermediate"])
-            if widths["intermediate"] < config.intermediate_size or widths["output"] < hidden:
-                layer.output.dense = ResidualLinear(
-                    widths["intermediate"], widths["output"], hidden
-                )
+        layers = config.num_hidden_layers
+        if len(config.layer_widths) != layers:
+            raise ValueError(f"layer_widths has {len(config.layer_widths)} layers, not {layers}")
+        config.num_hidden_layers = (
+            0  # the dense layers are not wanted, and building them takes time
+        )
+        try:
+            super().__init__(config, *args, **kwargs)
+        finally:
+            config.num_hidden_layers = layers
+        bert = self if isinstance(self, BertModel) else self.bert
+        bert.encoder.layer.extend(ObceLayer(config, index) for index in range(layers))
 
     def save_pretrained(self, save_directory, **kwargs):
         # All classes load from the saved folder's copy of this file, not just this one.

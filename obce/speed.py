@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
@@ -49,9 +50,9 @@ class Benchmark(dict):
 
     def __str__(self) -> str:
         against = "against" in self
-        rows = [["batch", "threads", "ms", "to", "10^9 m-a", "per s"]]
+        rows = [["batch", "threads", "ms", "to", "10^9 m-adds", "per s"]]
         if against:
-            rows[0] += ["dense ms", "speed-up", "to", "by m-a", "share"]
+            rows[0] += ["dense ms", "speed-up", "to", "by m-adds", "share"]
         for row in self["rows"]:
             seconds = row["seconds"]
             cells = [
@@ -142,14 +143,7 @@ def _size(model: nn.Module) -> dict[str, Any]:
 
 
 def _row(berts, texts, tokens, threads, repeats, device, progress) -> dict[str, Any]:
-    vocabulary = min(bert.config.vocab_size for bert in berts.values())
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(vocabulary, (texts, tokens), generator=generator).to(device)
-    with _threads(threads), ExitStack() as stack:
-        for bert in berts.values():
-            stack.enter_context(inference(bert, device))
-        runs = {name: _measurement(bert, ids) for name, bert in berts.items()}
-        seconds = in_turns(runs, repeats, progress)
+    seconds = times(berts, texts, tokens, threads, repeats, device.type, progress)
     work = {name: count_multiply_adds(bert, texts, tokens) for name, bert in berts.items()}
     found = spread(seconds["model"])
     row = {
@@ -161,11 +155,37 @@ def _row(berts, texts, tokens, threads, repeats, device, progress) -> dict[str, 
         "multiply_adds_per_second": work["model"] / found["median"],
     }
     if "against" in berts:
-        ratios = [b / a for a, b in zip(seconds["model"], seconds["against"], strict=True)]
         row["against_seconds"] = spread(seconds["against"])
-        row["speed_up"] = spread(ratios)
+        row["speed_up"] = spread(ratios(seconds["against"], seconds["model"]))
         row["multiply_add_ratio"] = work["against"] / work["model"]
     return row
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """The ratios of neighbouring measurements of two models that were timed in turns."""
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def times(
+    models: dict[str, nn.Module],
+    texts: int,
+    tokens: int,
+    threads: int,
+    repeats: int,
+    device: str = "cpu",
+    progress: bool = False,
+) -> dict[str, list[float]]:
+    """Seconds of one pass of the BertModel inside each of several models, timed in turns."""
+    berts = {name: find_bert(model) for name, model in models.items()}
+    vocabulary = min(bert.config.vocab_size for bert in berts.values())
+    target = pick_device(device)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary, (texts, tokens), generator=generator).to(target)
+    with _threads(threads), ExitStack() as stack:
+        for bert in berts.values():
+            stack.enter_context(inference(bert, target))
+        runs = {name: _measurement(bert, ids) for name, bert in berts.items()}
+        return in_turns(runs, repeats, progress)
 
 
 def _measurement(bert: nn.Module, ids: torch.Tensor) -> Callable[[], float]:
@@ -181,6 +201,6 @@ def _measurement(bert: nn.Module, ids: torch.Tensor) -> Callable[[], float]:
             bert(ids)
         return (timer() - start) / passes
 
-    seconds(1)  # the first pass sets up what later ones find ready
-    passes = max(1, round(SHORTEST / max(seconds(1), 1e-6)))
+    first = seconds(1)  # sets up what later passes find ready
+    passes = 1 if first > 10 * SHORTEST else math.ceil(SHORTEST / seconds(1))
     return lambda: seconds(passes)

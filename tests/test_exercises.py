@@ -74,6 +74,11 @@ WRONG = [
     ("swapped", lambda parts, p: parts[p].T, "All texts, in the order of the processes"),
     ("bytes_sent", lambda units, points, p: 4 * units * points / p, "instead of 0."),
     ("busiest_process", lambda n, h, i, p: n * (5 * h + i) / p, "for 1, 5, 7, 2 it gives 16"),
+    # chapter: from parameters to milliseconds
+    ("multiply_adds", lambda h, i, t: t * (4 * h * h + 2 * h * i), "for 1, 1, 1 it gives 6"),
+    ("even_length", lambda h, i: 6 * h, "for 10, 7 it gives 60 instead of 27"),
+    ("speed_up", lambda fixed, ratio: fixed + (1 - fixed) * ratio, "Let the dense model take 1"),
+    ("intensity", lambda t, i, o: t * i * o / (t * i + i * o + t * o), "4 bytes each"),
 ]
 
 

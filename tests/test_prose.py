@@ -21,6 +21,7 @@ CHAPTERS = [
     "outputs-to-clouds",
     "smaller-bert",
     "past-one-machine",
+    "parameters-to-milliseconds",
 ]
 
 # Figures that others have published, and numbers that a definition fixes: all that prose may
@@ -36,6 +37,7 @@ QUOTED = {
 # page -> cells whose output is not compared: its set-up cell, and timings
 NOT_COMPARED = {name: 1 for name, path in PAGES.items() if path.suffix == ".ipynb"}
 NOT_COMPARED["book/smaller-bert"] = 2  # and the seconds per 1,000 texts
+NOT_COMPARED["book/parameters-to-milliseconds"] = 4  # and three cells with a clock
 
 # not this word -> but this one
 WORDS = {

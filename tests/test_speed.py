@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import obce
 from obce import cli, evaluation, speed
+from obce.modeling import ObceBertConfig, ObceBertModel, ObceSelfAttention
 from obce.units import KINDS, Shape, count_multiply_adds, count_parameters, shape_of
 
 TINY = Shape(layers=3, hidden=24, heads=4, intermediate=40)  # conftest's tiny_config
@@ -77,10 +78,11 @@ def test_bert_base_at_128_tokens():
 @pytest.mark.parametrize("pooler", [True, False])
 @pytest.mark.parametrize("options", [None, {}, {"kinds": KINDS}])
 @pytest.mark.parametrize(("texts", "tokens"), [(1, 5), (3, 16)])
-def test_the_formula_is_what_torch_counts(tiny_config, options, pooler, texts, tokens):
-    bert = BertModel(tiny_config, add_pooling_layer=pooler).eval()
+def test_the_formula_is_what_torch_counts(options, pooler, texts, tokens):
+    config = one_layer(hidden=32, intermediate=40, tokens=16).config
+    bert = BertModel(config, add_pooling_layer=pooler).eval()
     if options is not None:
-        # Heads as wide in pairs as in values are not padded.
+        # Heads as wide in pairs as in values, 8 places, are not padded.
         kinds = options.get("kinds", ("query", "key", "value", "intermediate"))
         bert = cut(bert, percentile=50, kinds=kinds)
     assert counted(bert, texts, tokens) == count_multiply_adds(bert, texts, tokens)
@@ -89,10 +91,12 @@ def test_the_formula_is_what_torch_counts(tiny_config, options, pooler, texts, t
 def test_unequal_heads_pay_for_their_padding_in_attention_only(tiny_bert):
     small = cut(tiny_bert, percentile=60, kinds=KINDS, heads="free")
     padded = 0
-    for widths in small.config.layer_widths:
+    for layer, widths in zip(small.encoder.layer, small.config.layer_widths, strict=True):
         live = sum(width > 0 for width in widths["value"])
-        widest = max(widths["query_key"] + widths["value"])
-        padded += 2 * live * widest - sum(widths["query_key"]) - sum(widths["value"])
+        assert layer.attention.self.width >= max(widths["query_key"] + widths["value"])
+        padded += (
+            2 * live * layer.attention.self.width - sum(widths["query_key"]) - sum(widths["value"])
+        )
     assert padded > 0
     assert counted(small, 2, 7) == count_multiply_adds(small, 2, 7) + 2 * 7**2 * padded
 
@@ -142,17 +146,40 @@ def test_old_files_load_whatever_the_code_holds_beside_them(tiny_bert):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("pairs", "values", "width"),
+    [([20, 20], [9, 9], 24), ([3, 1], [0, 8], 8), ([9, 9], [24, 25], 32), ([30, 2], [1, 1], 30)],
+)
+def test_heads_are_padded_to_eights_but_never_beyond_the_dense_one(pairs, values, width):
+    size = 30 if width == 30 else 64
+    widths = {"query_key": pairs, "value": values, "attention_output": 4, "intermediate": 4}
+    config = ObceBertConfig(
+        hidden_size=2 * size,
+        num_attention_heads=2,
+        num_hidden_layers=1,
+        layer_widths=[widths | {"output": 4}],
+    )
+    assert ObceSelfAttention(config, 0).width == width
+
+
+def test_a_configuration_with_a_layer_too_few_is_refused():
+    config = ObceBertConfig(num_hidden_layers=2, layer_widths=[{}])
+    with pytest.raises(ValueError, match="layer_widths has 1 layers, not 2"):
+        ObceBertModel(config)
+    assert config.num_hidden_layers == 2
+
+
 # Rounded widths.
 
 
-def one_layer(hidden=8, heads=2, intermediate=12):
+def one_layer(hidden=8, heads=2, intermediate=12, tokens=8):
     config = BertConfig(
         vocab_size=10,
         hidden_size=hidden,
         num_hidden_layers=1,
         num_attention_heads=heads,
         intermediate_size=intermediate,
-        max_position_embeddings=8,
+        max_position_embeddings=tokens,
     )
     return BertModel(config)
 

@@ -39,6 +39,7 @@ from obce.plots.results import (
     trial_rows,
 )
 from obce.plots.sliders import growing_discs, noise_slider, sliding_scale
+from obce.plots.speed import predicted_and_measured, roofline
 from obce.plots.style import DARK, save, use_book_style
 
 __all__ = [
@@ -57,9 +58,11 @@ __all__ = [
     "matching",
     "method_in_one_picture",
     "noise_slider",
+    "predicted_and_measured",
     "quantiles_by_layer",
     "ragged_heatmap",
     "rank_matrix",
+    "roofline",
     "save",
     "scores_by_layer",
     "seconds_by_processes",
