@@ -16,6 +16,7 @@ from scipy.spatial.distance import pdist
 from obce import homology
 from obce.evaluation import recorded
 from obce.pruning import Plan
+from obce.streaming import GapSummary
 from obce.units import KINDS, Shape
 
 
@@ -711,6 +712,64 @@ def repair_gains(answer: Callable) -> None:
         wanted,
         [("trial_sst2",), ("trial_stsb",)],
         hint="One number per row, repaired less cut, main metric, in points (times 100).",
+    )
+
+
+# Chapter 8: pigeonholes and gaps
+
+
+def gap_bounds(answer: Callable) -> None:
+    """``answer(points, width)``: the bounds of the merge radius that buckets of a width give."""
+
+    def wanted(points, width):
+        points = np.sort(points)
+        gaps, index = np.diff(points), np.floor(points / width)
+        between = gaps[np.diff(index) > 0].max(initial=0.0)
+        spread = max(np.ptp(points[index == i]) for i in index)
+        return between, max(between, spread)
+
+    rng = np.random.default_rng(8)
+    cases = [([3.0, 0, 1.5, 7], 2.0), ([0.0, 0.75, 1.375, 2], 1.0), ([-0.5, 0.5], 1.0)]
+    cases += [([4.0, 4.25], 1.0), ([2.5], 1.0), (rng.normal(size=20).round(2), 0.5)]
+    _function(
+        answer,
+        wanted,
+        [(np.array(points), width) for points, width in cases],
+        hint="The largest gap between neighbouring filled buckets; then the larger of that and the "
+        "largest spread inside one.",
+    )
+
+
+def enough_buckets(answer: Callable) -> None:
+    """``answer(n)``: the smallest power of two that is at least 2n - 1."""
+    _function(
+        answer,
+        lambda n: 1 << (2 * n - 2).bit_length(),
+        [(n,) for n in (4, 5, 8, 9, 33, 1000, 1_000_000)],
+        tolerance=1e-9,
+        hint="The theorem asks for at least 2n - 1 buckets, the summary for a power of two.",
+    )
+
+
+def hard_to_certify(answer: Callable) -> None:
+    """``answer()``: at most 40 numbers whose merge radius 32 buckets cannot certify."""
+    given = _told(answer)
+    if given is None:
+        return None
+    try:
+        points = np.asarray(given, dtype=np.float32).reshape(-1, 1)
+        summary = GapSummary(1, 32)
+        summary.update(points)
+        least, most = (float(bound[0]) for bound in summary.bounds())
+    except Exception as error:  # whatever comes instead of numbers
+        return _say(f"that is no cloud: {type(error).__name__}: {error}")
+    if len(points) > 40:
+        return _say(f"these are {len(points)} numbers; at most 40 are asked for.")
+    return _say(
+        None
+        if least < most
+        else f"32 buckets of width {2.0 ** int(summary.exponent[0]):.4g} certify {least:.4g}: the "
+        "widest gap must lie inside a bucket."
     )
 
 

@@ -70,6 +70,10 @@ WRONG = [
     ("megabytes", lambda parameters: parameters / 1e6, "32 bits"),
     ("random_plans", lambda: [1, 2, 3], "three plans are asked for"),
     ("repair_gains", lambda record: [row["repaired"] for row in record["rows"]], "One number"),
+    # chapter 8
+    ("gap_bounds", lambda points, width: (0.0, width), "instead of [4., 4.]"),
+    ("enough_buckets", lambda n: 2 * n - 1, "for 4 it gives 7 instead of 8"),
+    ("hard_to_certify", lambda: range(33), "certify 1: the widest gap must lie inside"),
     # past one machine
     ("swapped", lambda parts, p: parts[p].T, "All texts, in the order of the processes"),
     ("bytes_sent", lambda units, points, p: 4 * units * points / p, "instead of 0."),

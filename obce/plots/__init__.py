@@ -18,6 +18,7 @@ from obce.plots.bert import (
     what_goes_with_a_unit,
     where_parameters_are,
 )
+from obce.plots.buckets import buckets_on_a_line, memory_by_tokens, shares_by_buckets
 from obce.plots.jobs import scores_by_layer, stages
 from obce.plots.points import (
     barcode,
@@ -47,6 +48,7 @@ __all__ = [
     "barcode",
     "before_and_after",
     "bert_layer",
+    "buckets_on_a_line",
     "cloud_on_a_line",
     "dendrogram_and_barcode",
     "diagram",
@@ -56,6 +58,7 @@ __all__ = [
     "lines_by_layer",
     "matched_deaths",
     "matching",
+    "memory_by_tokens",
     "method_in_one_picture",
     "noise_slider",
     "predicted_and_measured",
@@ -67,6 +70,7 @@ __all__ = [
     "scores_by_layer",
     "seconds_by_processes",
     "shared_matrix",
+    "shares_by_buckets",
     "shares_of_dense",
     "sizes_and_scores",
     "sliding_scale",
