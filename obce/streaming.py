@@ -67,7 +67,7 @@ class GapSummary:
     points with floor(x / width) = i, and lies in place i mod ``buckets`` of the table. The
     exponent is the smallest for which the points seen span at most ``buckets`` buckets, but
     the width never falls below half the spacing of float32 at the largest magnitude seen, of
-    which every number that the window could hold is a multiple (and |i| stays below 2^26). When
+    which every number that the window could hold is a multiple (and i stays within 2^26 of 0). When
     the range grows past the window, buckets join in pairs: floor(floor(x / w) / 2) =
     floor(x / 2w), exactly. So the state depends on the *set* of points alone: neither their
     order, nor how they were batched, nor how summaries were merged changes a bit of it.
