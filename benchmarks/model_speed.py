@@ -49,16 +49,16 @@ VARIANTS = {
 LARGE = ("default", "default, unequal heads", "default, multiples of 8")
 
 RESIDENT = """
-import resource, sys
-import torch, transformers, obce
+import sys
+import psutil, torch, transformers, obce
 transformers.utils.logging.disable_progress_bar()
 ids = torch.ones(1, 32, dtype=torch.long)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+process = psutil.Process()
+before = process.memory_info().rss
 model = transformers.AutoModel.from_pretrained(sys.argv[1])
 with torch.inference_mode():
     model(ids)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) * (1 if sys.platform == "darwin" else 1024))
+print(process.memory_info().rss - before)
 """
 
 

@@ -32,9 +32,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import (
     BertIntermediate,
     BertLayer,
-    BertOutput,
     BertSelfAttention,
-    BertSelfOutput,
     eager_attention_forward,
 )
 
@@ -85,7 +83,9 @@ class ResidualLinear(nn.Module):
 
     def __init__(self, inputs: int, kept: int, hidden: int):
         super().__init__()
-        self.weight = linear(inputs, kept).weight
+        self.weight = nn.Parameter(torch.empty(kept, inputs))
+        if not self.weight.is_meta and self.weight.numel():  # when loading it would take time
+            nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as nn.Linear does
         self.bias = nn.Parameter(torch.zeros(hidden))
         self.rows = nn.Buffer(torch.arange(kept))
 
@@ -210,6 +210,22 @@ class ObceSelfAttention(BertSelfAttention):
         return context[..., : self.value_widths[self.live[0]]].flatten(-2), weights
 
 
+class Residual(nn.Module):
+    """A map onto the residual stream, the sum with it and the LayerNorm behind."""
+
+    def __init__(self, config: ObceBertConfig, inputs: int, kept: int, dense: int):
+        super().__init__()
+        hidden = config.hidden_size
+        untouched = inputs == dense and kept == hidden
+        self.dense = linear(dense, hidden) if untouched else ResidualLinear(inputs, kept, hidden)
+        self.LayerNorm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, inputs: torch.Tensor, stream: torch.Tensor) -> torch.Tensor:
+        written = self.dense(inputs)
+        return self.LayerNorm((self.dropout(written) if self.training else written) + stream)
+
+
 class ObceLayer(BertLayer):
     """A BertLayer with the compressed maps, without wrapping and checking between its parts.
 
@@ -219,18 +235,14 @@ class ObceLayer(BertLayer):
     def __init__(self, config: ObceBertConfig, layer_idx: int):
         nn.Module.__init__(self)  # the dense maps are not wanted
         hidden, widths = config.hidden_size, config.layer_widths[layer_idx]
+        values, inner = sum(widths["value"]), widths["intermediate"]
         self.attention = nn.Module()
         self.attention.self = ObceSelfAttention(config, layer_idx)
-        self.attention.output = BertSelfOutput(config)
-        if sum(widths["value"]) < hidden or widths["attention_output"] < hidden:
-            self.attention.output.dense = ResidualLinear(
-                sum(widths["value"]), widths["attention_output"], hidden
-            )
-        self.intermediate, self.output = BertIntermediate(config), BertOutput(config)
-        if widths["intermediate"] < config.intermediate_size:
-            self.intermediate.dense = linear(hidden, widths["intermediate"])
-        if widths["intermediate"] < config.intermediate_size or widths["output"] < hidden:
-            self.output.dense = ResidualLinear(widths["intermediate"], widths["output"], hidden)
+        self.attention.output = Residual(config, values, widths["attention_output"], hidden)
+        self.intermediate = BertIntermediate(config)
+        if inner < config.intermediate_size:
+            self.intermediate.dense = linear(hidden, inner)
+        self.output = Residual(config, inner, widths["output"], config.intermediate_size)
 
     def forward(
         self,

@@ -44,7 +44,7 @@ def roofline(
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(left, right)
-    axes.set_ylim(top=2 * peak)
+    axes.set_ylim(top=2 * max(peak, *(y for _, y in every)))
     axes.set_xlabel("multiply-adds per byte moved")
     axes.set_ylabel("multiply-adds per second")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, handletextpad=0.2)
