@@ -126,6 +126,27 @@ def passes(
     return rows
 
 
+def tables(rows: list[dict[str, Any]]) -> dict[str, dict]:
+    """The passes as tables, one for each model, batch and number of threads."""
+    found: dict[str, dict] = {}
+    for row in rows:
+        title = f"{row['model']}, {row['texts']} x {row['tokens']}, threads: {row['threads']}"
+        one = {"median": 1.0, "min": 1.0, "max": 1.0}
+        dense = {"dense": {"seconds": row["dense_seconds"], "ratio": one}}
+        table = found.setdefault(title, {"ratio to": "dense", "rows": dense})
+        faster = row["speed_up"]
+        table["rows"][row["variant"]] = {
+            "seconds": row["seconds"],
+            "ratio": {
+                "median": 1 / faster["median"],
+                "min": 1 / faster["max"],
+                "max": 1 / faster["min"],
+            },
+            "note": f"by multiply-adds {1 / row['multiply_add_ratio']:.2f}",
+        }
+    return found
+
+
 def line(row: dict[str, Any]) -> str:
     unequal = f", {row['to_equal']['median']:.2f} of equal heads" if "to_equal" in row else ""
     return (
@@ -207,6 +228,7 @@ def run(
         "repeats": repeats,
         "passes": rows,
         "disk": disk,
+        "tables": tables(rows),
         "environment": environment(),
     }
 
