@@ -35,9 +35,10 @@ def roofline(
             *places.T, marker, color=DARK, markerfacecolor=face, markersize=7, label=group,
             linestyle="none",
         )  # fmt: skip
-        for name, place in parts[group].items():
+        for name, place in parts[group].items():  # neighbours' numbers on different sides
+            side = (5, -11) if numbers[name] % 2 else (-11, -11)
             axes.annotate(
-                str(numbers[name]), place, xytext=(5, -11), textcoords="offset points", fontsize=9
+                str(numbers[name]), place, xytext=side, textcoords="offset points", fontsize=9
             )
     for name, number in numbers.items():
         axes.plot([], [], linestyle="none", label=f"{number}  {name}")
