@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
-# Files of tests are shared out; a notebook stays whole. One process: make test SHARED_OUT=
+# Files of tests are shared out, a notebook stays whole; each process has one thread, or they
+# would wait for one another. One process: make test SHARED_OUT=
 SHARED_OUT ?= -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -24,7 +25,7 @@ demo: $(READY)  ## compress the embedded BERT on a built-in task, in minutes, of
 	$(BIN)/obce demo
 
 test: lint  ## lint, unit tests, and the book's notebooks run again and compared
-	$(BIN)/python -m pytest tests book --nbval --nbval-current-env $(SHARED_OUT)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests book --nbval --nbval-current-env $(SHARED_OUT)
 
 lint: $(READY)  ## style and common mistakes
 	$(BIN)/ruff check .
