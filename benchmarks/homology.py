@@ -20,9 +20,10 @@ from ripser import ripser
 from scipy.cluster.hierarchy import linkage
 from sklearn.cluster import AgglomerativeClustering
 from threadpoolctl import threadpool_limits
-from timing import arguments, finish, in_turn, table, threads
+from timing import arguments, finish, in_turn, table
 
 import obce
+from obce.speed import running_threads
 
 UNITS = 960  # that each of our own cases takes at once, some from each layer and kind
 PEERS = {  # and how many of them each peer takes, so that no case is much longer than another
@@ -93,7 +94,7 @@ def in_space(clouds: np.ndarray, repeats: int) -> dict:
     every = os.cpu_count()
 
     def on(count: int):
-        with threads(count):
+        with running_threads(count):
             radius(clouds)
 
     def on_peer(name: str):
@@ -116,7 +117,7 @@ def on_the_line(clouds: np.ndarray, repeats: int) -> dict:
     every = os.cpu_count()
 
     def on(count: int):
-        with threads(count):
+        with running_threads(count):
             obce.homology.merge_radius(clouds)
 
     cases = {

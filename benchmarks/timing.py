@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from obce.evaluation import environment, save_record
+from obce.evaluation import environment, save_record, spread
 
 
 def in_turn(cases: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -26,34 +24,17 @@ def in_turn(cases: dict[str, Callable[[], object]], repeats: int) -> dict[str, l
     return seconds
 
 
-def spread(values) -> dict[str, float]:
-    """Median, least and most."""
-    values = np.asarray(values)
-    return {"median": float(np.median(values)), "min": values.min(), "max": values.max()}
-
-
 def table(seconds: dict[str, list[float]], base: str, count: float = 1) -> dict:
     """Per case the seconds (of one of ``count`` things) and the ratio to ``base``, round by round:
     a ratio of 3 took three times as long."""
     rows = {
         name: {
-            "seconds": spread(np.array(values) / count),
-            "ratio": spread(np.array(values) / np.array(seconds[base])),
+            "seconds": spread((np.array(values) / count).tolist()),
+            "ratio": spread((np.array(values) / np.array(seconds[base])).tolist()),
         }
         for name, values in seconds.items()
     }
     return {"ratio to": base, "rows": rows}
-
-
-@contextmanager
-def threads(count: int):
-    """So many threads for torch, and for the homology, which takes its number from torch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def text(table: dict) -> str:

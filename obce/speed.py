@@ -36,7 +36,8 @@ def in_turns(
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def running_threads(number: int) -> Iterator[None]:
+    """So many threads for torch, and for the homology, which takes its number from torch."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -181,7 +182,7 @@ def times(
     target = pick_device(device)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(vocabulary, (texts, tokens), generator=generator).to(target)
-    with _threads(threads), ExitStack() as stack:
+    with running_threads(threads), ExitStack() as stack:
         for bert in berts.values():
             stack.enter_context(inference(bert, target))
         runs = {name: _measurement(bert, ids) for name, bert in berts.items()}

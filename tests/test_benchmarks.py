@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from obce.speed import running_threads
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -45,9 +47,9 @@ def test_ratios_are_taken_round_by_round(timing):
     assert "3 (3 to 3)" in timing.text(table)
 
 
-def test_the_number_of_threads_is_put_back(timing):
+def test_the_number_of_threads_is_put_back():
     before = torch.get_num_threads()
-    with pytest.raises(RuntimeError, match="stop"), timing.threads(before + 1):
+    with pytest.raises(RuntimeError, match="stop"), running_threads(before + 1):
         assert torch.get_num_threads() == before + 1
         raise RuntimeError("stop")
     assert torch.get_num_threads() == before
