@@ -50,12 +50,8 @@ from obce.units import KINDS, Key, dense_bert, shape_of
 MAX_BUCKETS = 1 << 20  # the theorem wants them well below float32's 2^24 steps per octave
 CHUNK_TEXTS = 4096  # texts whose tokens are held at once
 BLOCK = (1024, 128)  # points and units looked at together: tables that fit a core's cache
-Array = np.ndarray | torch.Tensor
 PLACES = 1 << 19  # buckets walked at once
-BLOCK = (1024, 128)  # points and units looked at together: tables that fit a core's cache
-CPU_PLACES = 1 << 14  # buckets walked at once: so few that torch does not share them out, since
-# threads that others keep from the cores would hold up all
-GPU_PLACES = 1 << 20
+Array = np.ndarray | torch.Tensor
 FINEST = -149  # all float32 numbers are multiples of 2^-149
 INTEGER = 1.5 * 2.0**52  # added to a float64 integer, it leaves the integer in the low bits
 
