@@ -5,7 +5,7 @@ the merge radius of all 82,944 units on the GPU and on the CPU beside it. Then t
 beside the forward passes that feed it, and the model cut to 46.5 % of its encoder beside the
 dense one, in float32 and in bfloat16. Where there is no GPU, a line says so.
 
-    python benchmarks/gpu.py [--repeats 5] [--out results/bench_gpu.json]
+    python benchmarks/gpu.py [--repeats 3] [--out results/bench_gpu.json]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from analysis import forward, texts_of_64_tokens
 from model_speed import LARGE, compressed
 from model_speed import tables as speed_tables
 from streaming import LENGTH, Texts
-from timing import arguments, finish, in_turn, table
+from timing import arguments, finish, in_turn, table, text
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import obce
@@ -109,14 +109,16 @@ def speed(dense: BertModel, device: str, repeats: int, shapes=SHAPES) -> list[di
     return rows
 
 
-def run(repeats: int = 5, device: str = "cuda", texts: int = 150, tokens: int = 100_000) -> dict:
+def run(repeats: int = 3, device: str = "cuda", texts: int = 150, tokens: int = 100_000) -> dict:
     """Everything, as a record; ``device`` and the sizes for trying it where there is no GPU."""
     torch.manual_seed(0)
     bert = BertModel(BertConfig()).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
     analysis, apart = homology(bert, tokenizer, texts_of_64_tokens(texts), repeats)
+    print(text(analysis), flush=True)
     many = Texts(tokens // LENGTH)
     streamed = streaming(bert, tokenizer, many, repeats)
+    print(text(streamed), flush=True)
     rows = speed(bert, device, max(repeats, 7))
     return {
         "what": "homology, streaming and the compressed BERT-base on a GPU",
@@ -134,7 +136,7 @@ def run(repeats: int = 5, device: str = "cuda", texts: int = 150, tokens: int = 
 
 
 def main() -> None:
-    options = arguments(__doc__, repeats=5).parse_args()
+    options = arguments(__doc__, repeats=3).parse_args()
     if not torch.cuda.is_available():
         print("PyTorch sees no CUDA GPU here: nothing is measured, and a record stays as it is")
         return

@@ -29,9 +29,11 @@ import torch
 from tqdm.auto import tqdm
 
 from obce import distributed
+from obce.threads import on_threads
 from obce.units import KINDS, PATHS, Key, Shape, dense_bert, shape_of
 
 CLOUDS = ("mean", "texts", "tokens", "cls")
+TURNED_UNITS = 128  # turned from columns to rows together, by one thread
 Text = str | tuple[str, str]
 
 
@@ -218,7 +220,7 @@ class Activations:
     def _append(self, key: Key, batch: list[int], output: torch.Tensor) -> None:
         """Write one batch's outputs, (texts, tokens, units), to the stores of ``key``."""
         values = output.detach().float()
-        if not torch.isfinite(values).all():
+        if not all(map(torch.isfinite, torch.aminmax(values))):
             layer, kind = key
             raise ValueError(
                 f"layer {layer}, {kind}: the model puts out values that are not finite"
@@ -229,10 +231,10 @@ class Activations:
                 block = values[:, 0]
             elif store == "mean":
                 # in float64, in which a constant unit's mean does not depend on the length
-                sums = (values.double() * rows[..., None]).sum(1)
-                block = (sums / rows.sum(1, keepdim=True)).float()
+                means = [text[row].double().mean(0) for text, row in zip(values, rows, strict=True)]
+                block = torch.stack(means).float()
             else:
-                block = values[rows]
+                block = values.flatten(0, 1) if rows.all() else values[rows]
             with open(self._path(key, store), "ab") as file:
                 file.write(np.ascontiguousarray(block.cpu().numpy()))
 
@@ -263,14 +265,13 @@ class Activations:
     def _rows(self, store: str, batch: list[int]) -> int:
         return int(self.counted[batch].sum()) if store == "tokens" else len(batch)
 
-    def _read(self, key: Key, store: str, units: slice) -> np.ndarray:
-        """(units, points) of a store, read in blocks of rows so that memory stays bounded."""
+    def _range(self, key: Key, units: slice) -> tuple[int, int]:
+        """First and last but one of some units, which must be there to be read."""
         layer, kind = key
         if key not in self.keys:
             raise ValueError(f"layer {layer}, {kind!r} was not collected")
         if not self._remove.alive:
             raise ValueError("these activations are closed: their temporary files are gone")
-        total = int(self.counted.sum()) if store == "tokens" else len(self)
         start, stop, _ = units.indices(self.shape.width(kind))
         held = self.held(kind)
         if start < stop and not held.start <= start < stop <= held.stop:
@@ -279,14 +280,20 @@ class Activations:
                 f"{self.process} of {self.processes} holds those of held({kind!r}): "
                 f"{held.start} up to {held.stop}, not {start} up to {stop}"
             )
+        return start, max(start, stop)
+
+    def _read(self, key: Key, store: str, start: int, stop: int) -> np.ndarray:
+        """(units, points) of a store: units turned from columns to rows, in blocks."""
+        total = int(self.counted.sum()) if store == "tokens" else len(self)
+        held = self.held(key[1])
         width, start, stop = held.stop - held.start, start - held.start, stop - held.start
         result = np.empty((stop - start, total), dtype=np.float32)
-        rows = max(1, (1 << 20) // (4 * max(1, width)))  # turned around within a core's cache
-        with open(self._path(key, store), "rb") as file:
-            for first in range(0, total, rows):
-                block = np.fromfile(file, np.float32, min(rows, total - first) * width)
-                block = block.reshape(-1, width)[:, start:stop]
-                result[:, first : first + len(block)] = block.T
+        if start == stop:
+            return result
+        stored = np.memmap(self._path(key, store), np.float32, "r", shape=(total, width))
+        rows = max(1, (1 << 18) // (4 * (stop - start)))  # turned around within a core's cache
+        for first in range(0, total, rows):
+            result[:, first : first + rows] = stored[first : first + rows, start:stop].T
         return result
 
     def _in_text_order(self, pooled: np.ndarray) -> np.ndarray:
@@ -317,22 +324,34 @@ class Activations:
         key = (layer, kind)
         if cloud not in self.clouds:
             raise ValueError(f"cloud {cloud!r} was not collected; there are {list(self.clouds)}")
+        start, stop = self._range(key, units)
         if cloud in ("cls", "mean"):
-            return self._in_text_order(self._read(key, cloud, units))
-        tokens = self._read(key, "tokens", units)
-        if cloud == "tokens":
-            return tokens
+            return self._in_text_order(self._read(key, cloud, start, stop))
         longest = int(self.counted.max())
         length = min(length or longest, longest)
+        points = (len(self), length) if cloud == "texts" else (int(self.counted.sum()),)
+        result = np.zeros((stop - start, *points), dtype=np.float32)
+
+        def fill(first: int) -> None:
+            last = min(first + TURNED_UNITS, stop)
+            tokens = self._read(key, "tokens", first, last)
+            if cloud == "texts":
+                self._fold(tokens, result[first - start : last - start])
+            else:
+                result[first - start : last - start] = tokens
+
+        on_threads(fill, range(start, stop, TURNED_UNITS))
+        return result
+
+    def _fold(self, tokens: np.ndarray, result: np.ndarray) -> None:
+        """(units, tokens of all texts) -> (units, texts, length), less each unit's median."""
         tokens -= self._median_of(tokens)
-        result = np.zeros((len(tokens), len(self), length), dtype=np.float32)
         start = 0
         for text in self.order:
             count = self.counted[text]
-            take = min(count, length)
+            take = min(count, result.shape[2])
             result[:, text, :take] = tokens[:, start : start + take]
             start += count
-        return result
 
     @staticmethod
     def _median_of(tokens: np.ndarray) -> np.ndarray:
@@ -349,7 +368,7 @@ class Activations:
         key = (layer, kind)
         if key not in self._medians:
             parts = [
-                self._median_of(self._read(key, "tokens", part))[:, 0]
+                self._median_of(self._read(key, "tokens", *self._range(key, part)))[:, 0]
                 for part in self.chunks(layer, kind, "tokens")
             ]
             own = np.concatenate([np.zeros(0, np.float32), *parts])

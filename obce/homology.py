@@ -11,17 +11,21 @@ radius of balls it is half of that, which changes no rank.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
 from scipy.spatial.distance import pdist, squareform
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
+from obce.threads import on_threads
+
+LINE_BYTES = 2 << 20  # gaps on a line walked at once by one thread
 CHUNK_BYTES = 4 << 20  # distances walked at once by one thread: about a core's cache
 GPU_CHUNK_BYTES = 1 << 30  # and by a GPU: many units at once hide what starting a kernel costs
-BOUND_ROUNDS = 12  # enough for nearly all activation clouds; more costs more than Prim does
 CANDIDATES = 4  # nearest neighbours in float32 among which the true one is looked for
+SEARCH_STEPS = 12  # in which nearly all clouds are crossed; more costs more than Prim does
+SMALLEST, LARGEST = 1e-30, 1e30  # squared sizes of clouds within the limits of float32
 
 
 def h0_deaths(points: np.ndarray) -> np.ndarray:
@@ -78,8 +82,12 @@ def merge_radius(clouds: np.ndarray, device: str | torch.device = "cpu") -> np.n
         return np.zeros(len(clouds))
     if torch.device(device).type != "cpu":
         return _on_device(clouds, device).max(axis=1)
-    work = _largest_gap if clouds.ndim == 2 else _last_merge
-    return _in_chunks(work, clouds, np.empty(len(clouds)))
+    if clouds.ndim == 2:
+        return _in_chunks(_largest_gap, clouds, np.empty(len(clouds)))
+    radius = _in_chunks(_last_merge, clouds, np.empty(len(clouds)))
+    rest = np.flatnonzero(np.isnan(radius))  # about one in a hundred
+    radius[rest] = batched_deaths(clouds[rest])[:, -1]
+    return radius
 
 
 def batched_deaths(clouds: np.ndarray, device: str | torch.device = "cpu") -> np.ndarray:
@@ -117,21 +125,23 @@ def _checked(clouds: np.ndarray) -> np.ndarray:
 def _in_chunks(work: Callable, clouds: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Fill ``out`` with ``work`` of a few clouds at a time, on as many threads as torch has."""
     n = clouds.shape[1]
-    step = max(1, CHUNK_BYTES // (8 * n if clouds.ndim == 2 else 8 * n * n))
+    step = LINE_BYTES // (8 * n) if clouds.ndim == 2 else CHUNK_BYTES // (8 * n * n)
     # float32 is half the work, and enough to sort or to search: only differences need float64.
     dtype = np.float32 if clouds.dtype == np.float32 else np.float64
 
     def run(start: int) -> None:
         out[start : start + step] = work(clouds[start : start + step].astype(dtype))
 
-    if len(clouds) <= step:  # starting threads takes longer than a small cloud does
-        run(0)
-        return out
-    # NumPy and BLAS release the interpreter's lock in their loops: plain threads share the
-    # cores, one chunk each, and BLAS must not start threads of its own inside them.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(run, range(0, len(clouds), step)))
+    step = max(1, step)
+    with _libraries().limit(limits=1, user_api="blas"):  # BLAS in a thread must start none itself
+        on_threads(run, range(0, len(clouds), step))
     return out
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Looking for the libraries that have threads takes milliseconds."""
+    return ThreadpoolController()
 
 
 def _largest_gap(points: np.ndarray) -> np.ndarray:
@@ -151,129 +161,78 @@ def _neighbour_gaps(points: np.ndarray) -> np.ndarray:
 
 
 def _last_merge(points: np.ndarray) -> np.ndarray:
-    """(units, n, d) -> (units,): the largest edge of each minimum spanning tree."""
-    with np.errstate(over="ignore", invalid="ignore"):  # such clouds are not certain
-        radius, certain = _farthest_neighbour(points)
-    rest = np.flatnonzero(~certain)
-    if len(rest):
-        radius[rest] = _by_bounds(points[rest].astype(np.float64))
-    return radius
+    """(units, n, d) -> (units,): the merge radius, or NaN where float32 cannot tell.
 
-
-def _farthest_neighbour(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest distance of a point to its nearest neighbour, and whether it is the merge radius.
-
-    Every point must be joined through its nearest neighbour at least, so this distance is a lower
-    bound. It is the merge radius if its own edge, with all edges that are surely no longer,
-    connects the cloud. Of nearly all units' clouds it is, since the last point to join is mostly
-    one that lies by itself.
+    Every point must be joined through its nearest neighbour at least, so the largest distance of
+    a point to its nearest neighbour is a lower bound. It is the merge radius if its own edge,
+    with all edges that are surely no longer, connects the cloud. Of nearly all units' clouds it
+    is, since the last point to join is mostly one that lies by itself.
 
     Found in float32, at half the price, and measured in float64: every distance in float32 is
     off by less than ``slack``, so what is below the bound by more than that is surely below it,
     and the nearest neighbour is surely among the candidates unless all of them lie within it.
-
-    Returns:
-        (units,) float64 and (units,) bool; where the second is False, the first is a bound only.
     """
     units, n, d = points.shape
     each = np.arange(units)
-    x = points - points.mean(axis=1, keepdims=True)  # less cancellation in the product
-    scale = np.abs(x).max(axis=(1, 2))
-    x = (x / np.where(scale > 0, scale, 1)[:, None, None]).astype(np.float32, copy=False)
-    # Half the squared distances, (|a|^2 + |b|^2) / 2 - ab, which save the doubling of the product.
-    half = np.einsum("und,und->un", x, x) / 2
-    distance = x @ x.transpose(0, 2, 1)
-    np.subtract(half[:, None, :], distance, out=distance)
-    distance += half[:, :, None]
-    distance[:, np.arange(n), np.arange(n)] = np.inf
+    with np.errstate(over="ignore", invalid="ignore"):  # such clouds are not certain
+        x = (points - points.mean(axis=1, keepdims=True)).astype(np.float32, copy=False)
+        # Half the squared distances, (|a|^2 + |b|^2) / 2 - ab, which save the doubling of the
+        # product; and of these all but |a|^2 / 2, which is the same in all of a's row.
+        half = np.einsum("und,und->un", x, x) / 2
+        distance = x @ x.transpose(0, 2, 1)
+        np.subtract(half[:, None, :], distance, out=distance)
+    distance.reshape(units, -1)[:, :: n + 1] = np.inf
     # A product of d terms rounds d times, each by 2^-24 of |a||b| at most; what comes before and
-    # after it (centring, scaling, casting, two additions) rounds less than 16 times more.
-    slack = 4 * (d + 16) * 2.0**-24 * half.max(axis=1)
+    # after it (centring, casting, two additions) rounds less than 16 times more.
+    size = half.max(axis=1)
+    slack = 4 * (d + 16) * 2.0**-24 * size
+    certain = (size > SMALLEST) & (size < LARGEST)
 
-    nearest = distance.min(axis=2)
+    nearest = distance.min(axis=2) + half
     point = nearest.argmax(axis=1)
     row = distance[each, point]
     count = min(CANDIDATES, n - 1)
     candidates = np.argpartition(row, count - 1, axis=1)[:, :count]
-    farthest = row[each[:, None], candidates].max(axis=1)
-    certain = (count == n - 1) | (farthest > nearest[each, point] + 2 * slack)
-    # Scaling may not have saved clouds whose size is near the limits of float32.
-    certain &= np.isfinite(scale) & ((scale == 0) | (scale > 1e-30))
+    farthest = row[each[:, None], candidates].max(axis=1) + half[each, point]
+    certain &= (count == n - 1) | (farthest > nearest[each, point] + 2 * slack)
 
     ends = points[each[:, None], candidates].astype(np.float64)
     edges = np.linalg.norm(ends - points[each, point][:, None].astype(np.float64), axis=2)
     best = edges.argmin(axis=1)
     radius = edges[each, best]
-    surely = (radius / np.where(scale > 0, scale, 1)) ** 2 / 2 - slack
-    joined = distance <= surely.astype(np.float32)[:, None, None]
     other = candidates[each, best]
-    joined[each, point, other] = joined[each, other, point] = True
-    return radius, certain & _connected(joined)
+    distance[each, point, other] = distance[each, other, point] = -np.inf
+    surely = np.where(certain, radius**2 / 2 - slack, 0).astype(np.float32)
+    hub = half.argmin(axis=1)  # the middle of the cloud, from which few steps lead everywhere
+    certain &= _connected(distance, surely[:, None] - half, hub)
+    return np.where(certain, radius, np.nan)
 
 
-def _connected(joined: np.ndarray) -> np.ndarray:
-    """(units, n, n) bool, symmetric -> (units,) bool: whether each graph is one component.
+def _connected(distance: np.ndarray, limit: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Whether each graph is one component: a search in breadth, all units in step.
 
-    A search in breadth from vertex 0, all units in step. 64 vertices lie in one word, so that a
-    step costs far less than writing the graph down did.
+    Only the rows of vertices that ``start`` has no edge to are ever compared as a whole.
+
+    Args:
+        distance: ``(units, n, n)``; a and b have an edge where ``distance[a, b] <= limit[a]``.
+        limit: ``(units, n)``.
+        start: ``(units,)``, the vertex at which each search starts.
+
+    Returns:
+        ``(units,)`` bool. False, too, of a graph of more than ``SEARCH_STEPS`` steps.
     """
-    units, n, _ = joined.shape
-    rows = _packed(joined)
-    words = [np.ascontiguousarray(rows[..., i]) for i in range(rows.shape[-1])]
-    reached = np.zeros((units, n), dtype=bool)
-    reached[:, 0] = True
-    while True:
-        seen = _packed(reached)
-        hit = words[0] & seen[:, :1]
-        for i, word in enumerate(words[1:], start=1):
-            hit |= word & seen[:, i : i + 1]
-        grown = reached | (hit != 0)
-        if (grown == reached).all():
-            return reached.all(axis=1)
-        reached = grown
-
-
-def _packed(bits: np.ndarray) -> np.ndarray:
-    """(..., n) bool -> (..., ceil(n / 64)) uint64, in an order of its own."""
-    n = bits.shape[-1]
-    packed = np.zeros((*bits.shape[:-1], 8 * -(-n // 64)), dtype=np.uint8)
-    packed[..., : -(-n // 8)] = np.packbits(bits, axis=-1)
-    return packed.view(np.uint64)
-
-
-def _by_bounds(points: np.ndarray) -> np.ndarray:
-    """(units, n, d) float64 -> (units,): merge radii of the clouds that need more than one bound.
-
-    If the graph of all edges up to a lower bound is connected, the bound is the merge radius.
-    Else, the component found so far must be left through its shortest outgoing edge: a new
-    bound. Clouds that go on and on, like beads on a string, are left to Prim.
-    """
-    distance = _squared_distances(points)
-    units, n, _ = points.shape
-    diagonal = np.arange(n)
-    distance[:, diagonal, diagonal] = np.inf
-    bound = distance.min(axis=2).max(axis=1)
-    joined = distance <= bound[:, None, None]
-    reached = np.zeros((units, n), dtype=bool)
-    reached[:, 0] = True
-    for _ in range(BOUND_ROUNDS):
-        before = reached.sum(axis=1)
-        reached |= (joined & reached[:, None, :]).any(axis=2)
-        count = reached.sum(axis=1)
-        for u in np.flatnonzero((count == before) & (count < n)):
-            bound[u] = distance[u][np.ix_(~reached[u], reached[u])].min()
-            joined[u] = distance[u] <= bound[u]
-        if (count == n).all():
+    each = np.arange(len(distance))
+    reached = distance[each, start] <= limit[each, start][:, None]
+    reached[each, start] = True
+    unit, vertex = np.nonzero(~reached)
+    edge = distance[unit, vertex] <= limit[unit, vertex][:, None]
+    for _ in range(SEARCH_STEPS):
+        hit = (edge & reached[unit]).any(axis=1)
+        reached[unit[hit], vertex[hit]] = True
+        unit, vertex, edge = unit[~hit], vertex[~hit], edge[~hit]
+        if not (hit.any() and len(unit)):
             break
-    # The bound is one of the distances: measure that edge anew, by its difference.
-    edge = (distance == bound[:, None, None]).reshape(units, -1).argmax(axis=1)
-    a, b = np.divmod(edge, n)
-    each = np.arange(units)
-    radius = np.linalg.norm(points[each, a] - points[each, b], axis=1)
-    rest = np.flatnonzero(count < n)
-    if len(rest):
-        radius[rest] = _prim(points[rest], distance[rest]).max(axis=1)
-    return radius
+    return reached.all(axis=1)
 
 
 def _spanning_tree(points: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -267,25 +266,15 @@ def score(
 def _of_clouds(
     activations: Activations, function: Callable, name: str, cloud: str, length: int, progress: bool
 ) -> dict[Key, np.ndarray]:
-    """A cloud score of all units, chunk by chunk; the next chunk is read meanwhile.
+    """A cloud score of all units, chunk by chunk.
 
     Of many processes, each scores the units that it holds; then all tell all."""
     chunks = [(key, part) for key in activations.keys for part in activations.chunks(*key, cloud)]
     parts: dict[Key, list[np.ndarray]] = {key: [np.zeros(0)] for key in activations.keys}
     total = sum(part.stop - part.start for _, part in chunks)
     off = not (progress and distributed.is_main())
-    bar = tqdm(total=total, desc=name, unit="unit", unit_scale=True, disable=off)
-
-    def read(chunk: tuple[Key, slice]) -> np.ndarray:
-        key, part = chunk
-        return activations.cloud(*key, cloud, part, length)
-
-    with bar, ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, chunks[0]) if chunks else None
-        for i, (key, part) in enumerate(chunks):
-            clouds = ahead.result()
-            if i + 1 < len(chunks):
-                ahead = reader.submit(read, chunks[i + 1])
-            parts[key].append(function(clouds))
+    with tqdm(total=total, desc=name, unit="unit", unit_scale=True, disable=off) as bar:
+        for key, part in chunks:
+            parts[key].append(function(activations.cloud(*key, cloud, part, length)))
             bar.update(part.stop - part.start)
     return activations.gather({key: np.concatenate(found) for key, found in parts.items()})

@@ -25,8 +25,6 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -45,6 +43,7 @@ from obce.activations import (
     watched,
 )
 from obce.scores import Scores
+from obce.threads import on_threads
 from obce.units import KINDS, Key, dense_bert, shape_of
 
 MAX_BUCKETS = 1 << 20  # the theorem wants them well below float32's 2^24 steps per octave
@@ -219,11 +218,11 @@ class GapSummary:
                 _put_block(values[first : first + points, part], scale[part], low[part], high[part])
 
         starts = range(0, self.units, units)
-        if len(starts) == 1 or values.size < 1 << 15:  # threads cost more than they bring
+        if values.size < 1 << 15:  # threads cost more than they bring
             for start in starts:
                 run(start)
-        else:  # NumPy releases the interpreter's lock in its loops
-            list(_pool(torch.get_num_threads()).map(run, starts))
+        else:
+            on_threads(run, starts)
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """An interval that holds each unit's merge radius.
@@ -237,9 +236,8 @@ class GapSummary:
             ValueError: there are units that have no points yet.
         """
         step = max(1, (1 << 17) // self.buckets)
-        pool = _pool(torch.get_num_threads())
         starts = range(0, self.units, step)
-        parts = list(pool.map(lambda start: self._bounds(slice(start, start + step)), starts))
+        parts = on_threads(lambda start: self._bounds(slice(start, start + step)), starts)
         between, spread = (np.concatenate(part) for part in zip(*parts, strict=True))
         return between, np.maximum(between, spread)
 
@@ -362,12 +360,6 @@ def _put_block(values: np.ndarray, scale: np.ndarray, low: np.ndarray, high: np.
         place, points = place.reshape(-1)[moved], points.reshape(-1)[moved]
         np.minimum.at(low, place, points)
         np.maximum.at(high, place, points)
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that stay: a hook is called too often to start them anew."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="obce-streaming")
 
 
 def stream(

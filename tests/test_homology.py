@@ -152,30 +152,30 @@ def test_the_two_algorithms_agree_on_every_real_unit(kind, real_activations):
 # Found in float32, measured in float64
 
 
-def float32_path_alone(monkeypatch):
-    """Clouds that the float32 path is not certain of have no other way: they fail."""
-    monkeypatch.setattr(homology, "_by_bounds", None)
+def certain_of(points):
+    """The clouds whose merge radius the float32 path finds, without Prim's algorithm."""
+    return ~np.isnan(homology._last_merge(points))
 
 
 def test_nearly_all_real_units_need_float32_alone(real_activations):
     certain = [
-        homology._farthest_neighbour(real_activations.cloud(layer, kind, "texts"))[1]
+        certain_of(real_activations.cloud(layer, kind, "texts"))
         for layer in range(real_activations.shape.layers)
         for kind in KINDS
     ]
     assert np.concatenate(certain).mean() > 0.95
 
 
-@pytest.mark.parametrize("size", [1e-20, 1, 1e15])
-def test_float32_finds_what_float64_measures(size, monkeypatch):
+@pytest.mark.parametrize("size", [1e-14, 1, 1e12])
+def test_float32_finds_what_float64_measures(size):
     """150 points in R^64 far from the origin: their distances in float32 hold four digits."""
-    float32_path_alone(monkeypatch)
     points = np.random.default_rng(2).normal(size=(20, 150, 64)) + 100
     points = (size * points).astype(np.float32)
-    certain = homology._farthest_neighbour(points)[1]
+    found = homology._last_merge(points)
+    certain = ~np.isnan(found)
     assert certain.mean() > 0.9
     expected = [single_linkage(p)[-1] for p in points[certain]]
-    np.testing.assert_allclose(merge_radius(points[certain]), expected, rtol=1e-14)
+    np.testing.assert_allclose(found[certain], expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("size", [1e-44, 1e-38, 1e38, 3e38])
@@ -194,17 +194,26 @@ def test_a_tie_within_the_rounding_of_float32_is_measured():
 
 @given(st.integers(1, 140), st.floats(0, 0.05), st.integers(0, 1000))
 def test_connected_as_scipy_says(n, share, seed):
-    joined = np.random.default_rng(seed).random((3, n, n)) < share
-    joined |= joined.transpose(0, 2, 1)
-    expected = [connected_components(graph)[0] == 1 for graph in joined]
-    assert homology._connected(joined).tolist() == expected
+    rng = np.random.default_rng(seed)
+    distance = rng.random((3, n, n))
+    distance = np.minimum(distance, distance.transpose(0, 2, 1))
+    limit = np.full((3, n), share)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(homology, "SEARCH_STEPS", n)
+        found = homology._connected(distance, limit, rng.integers(n, size=3))
+    expected = [connected_components(graph)[0] == 1 for graph in distance <= share]
+    assert found.tolist() == expected
 
 
-def test_a_long_path_is_connected():
-    joined = np.eye(130, k=1, dtype=bool) | np.eye(130, k=-1, dtype=bool)
-    torn = joined.copy()
-    torn[70, 71] = torn[71, 70] = False
-    assert homology._connected(np.stack([joined, torn])).tolist() == [True, False]
+@pytest.mark.parametrize("start", [0, 40])
+def test_a_long_path_is_connected_if_the_search_may_go_on(start, monkeypatch):
+    distance = np.where(np.eye(130, k=1, dtype=bool) | np.eye(130, k=-1, dtype=bool), 1.0, 2.0)
+    torn = distance.copy()
+    torn[70, 71] = torn[71, 70] = 2
+    both, limit = np.stack([distance, torn]), np.ones((2, 130))
+    assert homology._connected(both, limit, np.full(2, start)).tolist() == [False, False]
+    monkeypatch.setattr(homology, "SEARCH_STEPS", 129)
+    assert homology._connected(both, limit, np.full(2, start)).tolist() == [True, False]
 
 
 # On a GPU: the same code runs on any device of torch
@@ -250,23 +259,23 @@ def blob(n=200):
     return np.random.default_rng(1).normal(size=(n, 3))
 
 
-@pytest.mark.parametrize("rounds", [1, homology.BOUND_ROUNDS, 1000])
-def test_beads_on_a_string(rounds, monkeypatch):
-    """However soon the bounds are given up for Prim's algorithm, alone or in company."""
-    monkeypatch.setattr(homology, "BOUND_ROUNDS", rounds)
+@pytest.mark.parametrize("steps", [1, homology.SEARCH_STEPS, 1000])
+def test_beads_on_a_string(steps, monkeypatch):
+    """However soon the search is given up for Prim's algorithm, alone or in company."""
+    monkeypatch.setattr(homology, "SEARCH_STEPS", steps)
     points = np.stack([spiral(), blob(), random_walk(), widening(), random_walk()[::-1]])
     expected = np.array([single_linkage(p) for p in points])
     np.testing.assert_allclose(merge_radius(points), expected[:, -1], rtol=1e-12)
     np.testing.assert_allclose(batched_deaths(points), expected, rtol=1e-9)
 
 
-def test_most_clouds_need_no_spanning_tree(monkeypatch):
-    """A blob is done by its first bound, two and three blobs by their second and third."""
-    monkeypatch.setattr(homology, "_prim", None)
+def test_blobs_whose_last_merge_is_no_nearest_neighbour():
+    """One blob is found in float32; of two and three, the longest edge joins blobs, not points."""
     points = np.stack([blob(), blob(), blob()])
     points[1, 100:] += 9
     points[2, 50:] += 9
     points[2, 100:] += 20
+    assert certain_of(points).tolist() == [True, False, False]
     expected = [single_linkage(p)[-1] for p in points]
     np.testing.assert_allclose(merge_radius(points), expected, rtol=1e-12)
 
