@@ -81,7 +81,8 @@ def merge_radius(clouds: np.ndarray, device: str | torch.device = "cpu") -> np.n
     if clouds.shape[1] == 1:
         return np.zeros(len(clouds))
     if torch.device(device).type != "cpu":
-        return _on_device(clouds, device).max(axis=1)
+        work = _largest_gap_on_device if clouds.ndim == 2 else _last_merge_on_device
+        return _on_device(work, clouds, np.empty(len(clouds)), device)
     if clouds.ndim == 2:
         return _in_chunks(_largest_gap, clouds, np.empty(len(clouds)))
     radius = _in_chunks(_last_merge, clouds, np.empty(len(clouds)))
@@ -101,10 +102,12 @@ def batched_deaths(clouds: np.ndarray, device: str | torch.device = "cpu") -> np
         ``(units, n - 1)`` float64, ascending along the last axis.
     """
     clouds = _checked(clouds)
+    deaths = np.empty((len(clouds), clouds.shape[1] - 1))
     if torch.device(device).type != "cpu":
-        return np.sort(_on_device(clouds, device), axis=1)
+        work = _gaps_on_device if clouds.ndim == 2 else _spanning_tree_on_device
+        return _on_device(work, clouds, deaths, device)
     work = _gaps if clouds.ndim == 2 else _spanning_tree
-    return _in_chunks(work, clouds, np.empty((len(clouds), clouds.shape[1] - 1)))
+    return _in_chunks(work, clouds, deaths)
 
 
 def _checked(clouds: np.ndarray) -> np.ndarray:
@@ -250,27 +253,44 @@ def _spanning_tree(points: np.ndarray) -> np.ndarray:
     return np.sort(edges, axis=1)
 
 
-def _on_device(clouds: np.ndarray, device: str | torch.device) -> np.ndarray:
-    """(units, n) or (units, n, d) -> (units, n - 1): H0 deaths, not sorted, found by a GPU."""
-    units, n = clouds.shape[:2]
-    work = _gaps_on_device if clouds.ndim == 2 else _spanning_tree_on_device
+def _on_device(
+    work: Callable, clouds: np.ndarray, out: np.ndarray, device: str | torch.device
+) -> np.ndarray:
+    """Fill ``out`` with ``work`` of many clouds at a time, done by a GPU."""
+    n = clouds.shape[1]
     step = max(1, GPU_CHUNK_BYTES // (8 * n if clouds.ndim == 2 else 8 * n * n))
-    deaths = np.empty((units, n - 1))
-    for start in range(0, units, step):
-        chunk = torch.from_numpy(np.ascontiguousarray(clouds[start : start + step]))
-        deaths[start : start + step] = work(chunk.to(device).double()).cpu().numpy()
-    return deaths
+    for start in range(0, len(clouds), step):
+        chunk = torch.from_numpy(np.ascontiguousarray(clouds[start : start + step])).to(device)
+        out[start : start + step] = work(chunk).cpu().numpy()
+    return out
+
+
+def _neighbour_gaps_on_device(points: torch.Tensor) -> torch.Tensor:
+    return points.sort(dim=1).values.double().diff(dim=1)  # sorted as they come, half the work
+
+
+def _largest_gap_on_device(points: torch.Tensor) -> torch.Tensor:
+    return _neighbour_gaps_on_device(points).amax(dim=1)
 
 
 def _gaps_on_device(points: torch.Tensor) -> torch.Tensor:
-    return points.sort(dim=1).values.diff(dim=1)
+    return _neighbour_gaps_on_device(points).sort(dim=1).values
+
+
+def _last_merge_on_device(points: torch.Tensor) -> torch.Tensor:
+    return _edges_on_device(points).amax(dim=1)
 
 
 def _spanning_tree_on_device(points: torch.Tensor) -> torch.Tensor:
+    return _edges_on_device(points).sort(dim=1).values
+
+
+def _edges_on_device(points: torch.Tensor) -> torch.Tensor:
     """Prim's algorithm in lockstep over the units, on distances taken by difference.
 
     Simpler than what a CPU does: a GPU has the arithmetic to spare, but pays for each step.
     """
+    points = points.double()
     distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     units, n, _ = points.shape
     each = torch.arange(units, device=points.device)

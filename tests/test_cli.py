@@ -17,7 +17,7 @@ from transformers import (
 )
 
 import obce
-from obce import cli, glue, jobs
+from obce import glue, jobs
 
 TASK = "mini-sentiment"
 
@@ -48,21 +48,6 @@ def tiny_model(tokenizer, target, layers=3, task=TASK):
 @pytest.fixture(scope="module")
 def dense(folder, tokenizer):
     return tiny_model(tokenizer, folder / "dense")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command in this process: (exit status, standard output, standard error)."""
-
-    def call(*arguments):
-        capsys.readouterr()  # what loading models in the test itself has printed
-        monkeypatch.setattr(sys, "argv", ["obce", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        printed = capsys.readouterr()
-        return stop.value.code, printed.out, printed.err
-
-    return call
 
 
 def altered(dense, target, change):

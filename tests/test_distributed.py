@@ -27,7 +27,11 @@ def launch(processes, *command, folder):
          f"--nproc-per-node={processes}", *map(str, command)],
         cwd=folder, capture_output=True, text=True, timeout=300,
         env=os.environ
-        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent), "CUDA_VISIBLE_DEVICES": ""},
+        | {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path]),
+            "CUDA_VISIBLE_DEVICES": "",
+        },
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_record(tiny_classifier, tokenizer, pairs):
     encoder = sum(p.numel() for p in tiny_classifier.bert.encoder.parameters())
     assert record["parameters"] == {"total": total, "encoder": encoder}
     environment = record["environment"]
-    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["versions"]["torch"] == metadata.version("torch")
     assert environment["threads"] == torch.get_num_threads()
     assert environment["cpu"] and record["seconds"] > 0 and record["date"].endswith("+00:00")
     assert json.loads(json.dumps(record)) == record

@@ -225,8 +225,15 @@ def test_what_runs_on_a_gpu(shape, chunk, monkeypatch):
     monkeypatch.setattr(homology, "GPU_CHUNK_BYTES", chunk)
     points = np.random.default_rng(4).normal(size=shape)
     points[0] = 5  # a constant unit
-    deaths = np.sort(homology._on_device(points, "cpu"), axis=1)
-    np.testing.assert_allclose(deaths, batched_deaths(points), rtol=1e-12)
+    deaths, radius = homology._gaps_on_device, homology._largest_gap_on_device
+    if points.ndim == 3:
+        deaths, radius = homology._spanning_tree_on_device, homology._last_merge_on_device
+    expected = batched_deaths(points)
+    found = homology._on_device(deaths, points, np.empty_like(expected), "cpu")
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    if expected.size:
+        found = homology._on_device(radius, points, np.empty(len(points)), "cpu")
+        np.testing.assert_allclose(found, merge_radius(points), rtol=1e-12)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

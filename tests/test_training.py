@@ -104,7 +104,7 @@ def test_regression_on_pairs(classifier, tokenizer, tmp_path):
     model = classifier(num_labels=1)
     result = training.finetune(
         model, tokenizer, "stsb", train=train, dev=train, output_dir=tmp_path, epochs=5,
-        batch_size=16, learning_rate=5e-3, progress=False,
+        batch_size=16, learning_rate=5e-3, progress=False, device="cpu",
     )  # fmt: skip
     assert model.config.problem_type == "regression"
     assert result.metrics["pearson"] > 0.5
