@@ -290,7 +290,8 @@ class Activations:
         result = np.empty((stop - start, total), dtype=np.float32)
         if start == stop:
             return result
-        stored = np.asarray(np.memmap(self._path(key, store), np.float32, "r", shape=(total, width)))
+        path = self._path(key, store)
+        stored = np.asarray(np.memmap(path, np.float32, "r", shape=(total, width)))
         # Copied to rows of an odd number of cache lines first: in the file, a unit's outputs lie
         # a multiple of 4096 bytes apart, which a cache has few places for.
         block = np.empty((TURNED_POINTS, stop - start + 16), dtype=np.float32)
