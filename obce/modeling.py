@@ -94,8 +94,6 @@ class ResidualLinear(nn.Module):
         shape = (*hidden_states.shape[:-1], len(self.bias))
         if 0 in (kept, inputs):
             return self.bias.expand(shape)
-        if kept == len(self.bias):  # every row is written, and the bias costs no step of its own
-            return F.linear(hidden_states, self.weight, self.bias)
         written = F.linear(hidden_states, self.weight)
         return self.bias.expand(shape).index_add(-1, self.rows, written.to(self.bias.dtype))
 
@@ -213,11 +211,11 @@ class ObceSelfAttention(BertSelfAttention):
 class Residual(nn.Module):
     """A map onto the residual stream, the sum with it and the LayerNorm behind."""
 
-    def __init__(self, config: ObceBertConfig, inputs: int, kept: int, dense: int):
+    def __init__(self, config: ObceBertConfig, inputs: int, kept: int):
         super().__init__()
         hidden = config.hidden_size
-        untouched = inputs == dense and kept == hidden
-        self.dense = linear(dense, hidden) if untouched else ResidualLinear(inputs, kept, hidden)
+        whole = inputs and kept == hidden  # nothing that a plain map would not do
+        self.dense = linear(inputs, hidden) if whole else ResidualLinear(inputs, kept, hidden)
         self.LayerNorm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -238,11 +236,11 @@ class ObceLayer(BertLayer):
         values, inner = sum(widths["value"]), widths["intermediate"]
         self.attention = nn.Module()
         self.attention.self = ObceSelfAttention(config, layer_idx)
-        self.attention.output = Residual(config, values, widths["attention_output"], hidden)
+        self.attention.output = Residual(config, values, widths["attention_output"])
         self.intermediate = BertIntermediate(config)
         if inner < config.intermediate_size:
             self.intermediate.dense = linear(hidden, inner)
-        self.output = Residual(config, inner, widths["output"], config.intermediate_size)
+        self.output = Residual(config, inner, widths["output"])
 
     def forward(
         self,

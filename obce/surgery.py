@@ -158,13 +158,12 @@ def _cut_layer(weights: dict[str, torch.Tensor], path: str, plan: Plan, layer: i
     for kind, place in RESIDUAL_MAPS.items():
         rows, columns = kept[kind], kept[READS[kind]]
         weight, bias = weights[f"{path}{place}.weight"], weights[f"{path}{place}.bias"]
-        if len(rows) == len(bias) and len(columns) == weight.shape[1]:
-            continue  # untouched: it stays a plain nn.Linear
         gone = torch.ones_like(bias, dtype=torch.bool)
         gone[rows] = False
         weights[f"{path}{place}.weight"] = weight[rows][:, columns]
         weights[f"{path}{place}.bias"] = bias.masked_fill(gone, 0)
-        weights[f"{path}{place}.rows"] = rows
+        if len(rows) < len(bias) or len(columns) == 0:  # else it stays a plain nn.Linear
+            weights[f"{path}{place}.rows"] = rows
 
 
 def _restore_buffers(model, small) -> None:
