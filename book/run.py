@@ -35,6 +35,8 @@ def tidy(notebook: nbformat.NotebookNode, stem: str) -> None:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code" and "set-up" in cell.metadata.get("tags", []):
             cell.outputs = []  # what pip says differs from machine to machine
+        if cell.cell_type == "code" and "remove-stderr" in cell.metadata.get("tags", []):
+            cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
 
 
 def run(path: Path) -> float:
