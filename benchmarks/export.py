@@ -18,7 +18,6 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from obce import glue, jobs
@@ -28,9 +27,11 @@ from obce.evaluation import (
     model_sha256,
     predict,
     save_record,
+    spread,
     time_per_1000,
 )
 from obce.export import OnnxClassifier, quantize, to_onnx
+from obce.speed import running_threads
 from obce.training import Classifier, load_classifier
 from obce.units import count_parameters
 
@@ -112,30 +113,22 @@ def seconds_of(
     max_length: int | None,
 ) -> dict[str, dict]:
     """Per file, and per model in PyTorch, seconds per 1,000 texts and the ratio to the base."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        tokenizer = classifiers["dense"].tokenizer
-        models = {name: OnnxClassifier(path, threads) for name, path in paths.items()}
-        models |= {f"{name} torch": entry.model for name, entry in classifiers.items()}
-        table = {name: [] for name in models}
-        turns = [name for _ in range(rounds) for name in models]
+    tokenizer = classifiers["dense"].tokenizer
+    models = {name: OnnxClassifier(path, threads) for name, path in paths.items()}
+    models |= {f"{name} torch": entry.model for name, entry in classifiers.items()}
+    table = {name: [] for name in models}
+    turns = [name for _ in range(rounds) for name in models]
+    with running_threads(threads):
         for name in tqdm(turns, desc=f"{threads} threads", leave=False):
             timed = time_per_1000(
                 models[name], tokenizer, texts, max_length=max_length, repeats=1, device="cpu"
             )
             table[name].append(timed["median"])
-    finally:
-        torch.set_num_threads(before)
     result = {}
     for name, values in table.items():
         ratios = [mine / base for mine, base in zip(values, table[BASE], strict=True)]
         result[name] = spread(values) | {"ratio": spread(ratios)}
     return result
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
 
 
 def how_made(record: dict) -> dict:

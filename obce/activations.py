@@ -457,7 +457,7 @@ def collect(
         max_length: tokens to which texts are cut; 64, if left out.
         special_tokens: whether [CLS] and [SEP] count.
         batch_size: texts run at once.
-        memory: bytes that a chunk of clouds may take when they are read back; two are held at once.
+        memory: bytes that a chunk of clouds may take when they are read back.
 
     Raises:
         ValueError: no BERT, a compressed one, fewer than two texts, unknown kinds or clouds, a

@@ -193,8 +193,8 @@ def quantize(
     needed. Layer norms, softmax, GELU and sums stay in float32.
 
     On x86 processors without VNNI instructions, sums of two products may saturate in 16 bits, see
-    onnxruntime's "Quantize ONNX models". Of pretrained BERTs they hardly ever do, and eight bits
-    are closer than seven; where the answers are off on such a processor, ``reduce_range`` helps.
+    onnxruntime's "Quantize ONNX models". Of the embedded model eight bits were closer than seven
+    on such a processor too; where the answers are off there, ``reduce_range`` helps.
 
     Args:
         source: a file that :func:`to_onnx` has written.

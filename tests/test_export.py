@@ -143,6 +143,8 @@ def test_the_file_is_whole_small_and_names_no_place(exported):
     graph = onnx.load(path)
     onnx.checker.check_model(graph)
     assert [entry.name for entry in graph.graph.input] == list(INPUTS)
+    weights = {tensor.name for tensor in graph.graph.initializer}
+    assert weights and not weights & {value.name for value in graph.graph.value_info}
     axes = [d.dim_param for d in graph.graph.input[0].type.tensor_type.shape.dim]
     assert axes == ["batch", "tokens"]
     weights = 4 * count_parameters(model).total
