@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from analysis import texts_of_64_tokens
-from timing import arguments, finish
+from timing import arguments, finish, table
 from tqdm.auto import tqdm
 from transformers import (
     AutoModelForSequenceClassification,
@@ -78,6 +78,17 @@ def peak_gigabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def way(steps: dict[str, float], peaks: dict[str, float]) -> dict:
+    """The steps and their sum as a table, with the peak of memory so far beside them."""
+    whole = "the whole way"
+    seconds = {**steps, whole: sum(steps.values())}
+    found = table({step: [taken] for step, taken in seconds.items()}, whole)
+    for step, peak in {**peaks, whole: max(peaks.values())}.items():
+        if step in found["rows"]:
+            found["rows"][step]["note"] = f"peak {peak:.2f} GB"
+    return found
+
+
 def run(texts: int = 150) -> dict:
     for module in (activations, scores, surgery):
         module.tqdm = Watched
@@ -131,7 +142,7 @@ def run(texts: int = 150) -> dict:
         "seconds": steps,
         "peak_gigabytes": peaks,
         "progress_bars": {bar.desc: bar.truth() for bar in Watched.seen},
-        "tables": {},
+        "tables": {f"{plan.shape.units:,} units, {texts} texts of 64 tokens": way(steps, peaks)},
     }
 
 

@@ -1,14 +1,14 @@
 """A million tokens through BERT-base's shape, all of its units streamed: the memory that it takes.
 
-Random weights, made-up texts of 64 tokens, one pass. Takes about twenty minutes on two cores.
+Random weights, made-up texts of 64 tokens, one pass. Takes half an hour and more on two cores.
 
     python benchmarks/million.py [--tokens 1000000] [--out results/bench_million.json]
 """
 
 from __future__ import annotations
 
-from streaming import show, whole_model
-from timing import arguments, finish
+from streaming import whole_model
+from timing import arguments, facts, finish
 
 
 def run(tokens: int = 1_000_000, buckets: int = 512) -> dict:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--buckets", type=int, default=512)
     options = parser.parse_args()
     record = run(options.tokens, options.buckets)
-    show(record["BERT-base"])
+    print(facts(record["BERT-base"]))
     finish(record, options.out)
 
 

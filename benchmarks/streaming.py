@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from timing import arguments, finish, in_turn, table
+from timing import arguments, facts, finish, in_turn, table
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import obce
@@ -144,18 +144,13 @@ def run(tokens: int = 20_000, buckets: int = 512, repeats: int = 3) -> dict:
     }
 
 
-def show(measured: dict) -> None:
-    for name, value in measured.items():
-        print(f"{name}: {value:,.4g}" if isinstance(value, float) else f"{name}: {value:,}")
-
-
 def main() -> None:
     parser = arguments(__doc__, repeats=3)
     parser.add_argument("--tokens", type=int, default=20_000, help="that BERT-base reads")
     parser.add_argument("--buckets", type=int, default=512)
     options = parser.parse_args()
     record = run(options.tokens, options.buckets, options.repeats)
-    show(record["BERT-base"])
+    print(facts(record["BERT-base"]))
     finish(record, options.out)
 
 

@@ -28,6 +28,7 @@ from transformers import (
     BertForTokenClassification,
     BertModel,
 )
+from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import (
     BertIntermediate,
@@ -64,14 +65,20 @@ class ObceBertConfig(BertConfig):
             ]
 
 
-def linear(inputs: int, outputs: int) -> nn.Linear:
-    """``nn.Linear`` that may be empty (whose own initialisation would warn)."""
-    layer = nn.Linear(max(inputs, 1), max(outputs, 1))
-    if 0 in (inputs, outputs):
-        layer.in_features, layer.out_features = inputs, outputs
-        layer.weight = nn.Parameter(layer.weight.new_empty(outputs, inputs))
-        layer.bias = nn.Parameter(layer.bias.new_zeros(outputs))
-    return layer
+class Linear(nn.Linear):
+    """``nn.Linear`` that may be empty, and that loads fast.
+
+    A model to be loaded is built on the meta device first, where there are no numbers to draw;
+    going through the motions there takes longer than reading the weights.
+    """
+
+    def reset_parameters(self) -> None:
+        if self.weight.is_meta:
+            return
+        if self.weight.numel():
+            super().reset_parameters()
+        else:  # which nn.Linear would warn of
+            nn.init.zeros_(self.bias)
 
 
 class ResidualLinear(nn.Module):
@@ -84,7 +91,7 @@ class ResidualLinear(nn.Module):
     def __init__(self, inputs: int, kept: int, hidden: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(kept, inputs))
-        if not self.weight.is_meta and self.weight.numel():  # when loading it would take time
+        if not self.weight.is_meta and self.weight.numel():
             nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as nn.Linear does
         self.bias = nn.Parameter(torch.zeros(hidden))
         self.rows = nn.Buffer(torch.arange(kept))
@@ -137,9 +144,9 @@ class ObceSelfAttention(BertSelfAttention):
         self.scaling = (config.hidden_size // config.num_attention_heads) ** -0.5
         widths = config.layer_widths[layer_idx]
         self.query_key, self.value_widths = list(widths["query_key"]), list(widths["value"])
-        self.query = linear(config.hidden_size, sum(self.query_key))
-        self.key = linear(config.hidden_size, sum(self.query_key))
-        self.value = linear(config.hidden_size, sum(self.value_widths))
+        self.query = Linear(config.hidden_size, sum(self.query_key))
+        self.key = Linear(config.hidden_size, sum(self.query_key))
+        self.value = Linear(config.hidden_size, sum(self.value_widths))
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
         self.live = [head for head, width in enumerate(self.value_widths) if width]
         # One width for all heads that live, since the fast kernels take no other, and one that
@@ -208,6 +215,15 @@ class ObceSelfAttention(BertSelfAttention):
         return context[..., : self.value_widths[self.live[0]]].flatten(-2), weights
 
 
+class Intermediate(BertIntermediate):
+    """The feed-forward part's first map and its activation function, ``inner`` units wide."""
+
+    def __init__(self, config: ObceBertConfig, inner: int):
+        nn.Module.__init__(self)  # the dense map is not wanted
+        self.dense = Linear(config.hidden_size, inner)
+        self.intermediate_act_fn = ACT2FN[config.hidden_act]
+
+
 class Residual(nn.Module):
     """A map onto the residual stream, the sum with it and the LayerNorm behind."""
 
@@ -215,7 +231,7 @@ class Residual(nn.Module):
         super().__init__()
         hidden = config.hidden_size
         whole = inputs and kept == hidden  # nothing that a plain map would not do
-        self.dense = linear(inputs, hidden) if whole else ResidualLinear(inputs, kept, hidden)
+        self.dense = Linear(inputs, hidden) if whole else ResidualLinear(inputs, kept, hidden)
         self.LayerNorm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -232,14 +248,12 @@ class ObceLayer(BertLayer):
 
     def __init__(self, config: ObceBertConfig, layer_idx: int):
         nn.Module.__init__(self)  # the dense maps are not wanted
-        hidden, widths = config.hidden_size, config.layer_widths[layer_idx]
+        widths = config.layer_widths[layer_idx]
         values, inner = sum(widths["value"]), widths["intermediate"]
         self.attention = nn.Module()
         self.attention.self = ObceSelfAttention(config, layer_idx)
         self.attention.output = Residual(config, values, widths["attention_output"])
-        self.intermediate = BertIntermediate(config)
-        if inner < config.intermediate_size:
-            self.intermediate.dense = linear(hidden, inner)
+        self.intermediate = Intermediate(config, inner)
         self.output = Residual(config, inner, widths["output"])
 
     def forward(

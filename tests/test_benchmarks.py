@@ -47,6 +47,27 @@ def test_ratios_are_taken_round_by_round(timing):
     assert "3 (3 to 3)" in timing.text(table)
 
 
+def test_numbers_by_name_are_aligned(timing):
+    shown = timing.facts({"tokens": 1_000_000, "share certified": 0.99998}).splitlines()
+    assert [line.split()[-1] for line in shown] == ["1,000,000", "0.99998"]
+    assert len({len(line) for line in shown}) == 1
+
+
+def test_the_whole_way_is_the_sum_of_its_steps(monkeypatch, timing):
+    script("analysis", monkeypatch)
+    table = script("large", monkeypatch).way({"collect": 3.0, "cut": 1.0}, {"collect": 2, "cut": 3})
+    assert {name: row["ratio"]["median"] for name, row in table["rows"].items()} == {
+        "collect": 0.75,
+        "cut": 0.25,
+        "the whole way": 1.0,
+    }
+    assert [row["note"] for row in table["rows"].values()] == [
+        "peak 2.00 GB",
+        "peak 3.00 GB",
+        "peak 3.00 GB",
+    ]
+
+
 def test_the_number_of_threads_is_put_back():
     before = torch.get_num_threads()
     with pytest.raises(RuntimeError, match="stop"), running_threads(before + 1):
