@@ -354,9 +354,12 @@ def _put_block(values: np.ndarray, scale: np.ndarray, low: np.ndarray, high: np.
     low, high = low.reshape(-1), high.reshape(-1)  # views: the tables are contiguous
     np.less(points, low.take(place, mode="clip", out=ends), out=new)  # that mode does not check
     np.greater(points, high.take(place, mode="clip", out=ends), out=beyond)
-    for table, moves, end in ((low, new, np.minimum), (high, beyond, np.maximum)):
-        if len(moved := np.flatnonzero(moves)):
-            end.at(table, place.reshape(-1)[moved], points.reshape(-1)[moved])
+    np.logical_or(new, beyond, out=new)
+    moved = np.flatnonzero(new)
+    if len(moved):
+        place, points = place.reshape(-1)[moved], points.reshape(-1)[moved]
+        np.minimum.at(low, place, points)
+        np.maximum.at(high, place, points)
 
 
 def stream(
