@@ -70,11 +70,16 @@ def main(names: list[str]) -> None:
     record = load_record(RECORD) if RECORD.is_file() else {"pages": []}
     seconds = {page["name"]: page["seconds"] for page in record["pages"]}
     where = environment()  # before the first page changes, and the commit with it
+
+    def save() -> None:
+        told = [{"name": page, "seconds": seconds[page]} for page in pages if page in seconds]
+        save_record({"environment": where, "pages": told}, RECORD)
+
+    save()  # the status page shows where the pages were run, itself among them
     for name in names or pages:
         seconds[name] = round(run(pages[name]), 1)
         print(f"{name}: {seconds[name]:.0f} s", flush=True)
-        told = [{"name": page, "seconds": seconds[page]} for page in pages if page in seconds]
-        save_record({"environment": where, "pages": told}, RECORD)
+        save()
 
 
 if __name__ == "__main__":
