@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from obce import card, distributed, glue, plots
-from obce.activations import collect
+from obce.activations import collect, length_limit
 from obce.evaluation import (
     environment,
     evaluate,
@@ -41,7 +41,7 @@ from obce.speed import in_turns
 from obce.streaming import check_buckets, stream
 from obce.surgery import DEFAULT_RIDGE, compress
 from obce.training import Classifier, finetune, load_classifier, save_classifier
-from obce.units import KINDS, count_parameters, dense_bert
+from obce.units import KINDS, Key, count_parameters, dense_bert, shape_of
 
 
 def _named(path: str | None) -> str | None:
@@ -139,8 +139,23 @@ class Cut:
                 raise ValueError(f"{name}={value:g}: it must be above 0 and at most 1")
         if self.percentile is not None and not 0 <= self.percentile <= 100:
             raise ValueError(f"percentile={self.percentile:g}: it goes from 0 to 100")
+        if not self.ridge >= 0:
+            raise ValueError(f"ridge={self.ridge:g}: it must not be negative")
 
-    def plan(self, model, scores: Scores) -> Plan:
+    def check_for(self, model) -> None:
+        """Find what this model cannot be cut by, before it is trained: read the plan, or try one.
+
+        The trial's scores are made up: how many units go depends on the model's shape, which ones
+        does not matter here.
+        """
+        if self.plan_file is not None:
+            Plan.load(self.plan_file).check(model)
+            return
+        shape, rng = shape_of(model), np.random.default_rng(0)
+        keys = [(layer, kind) for layer in range(shape.layers) for kind in KINDS]
+        self.plan(model, {(layer, kind): rng.random(shape.width(kind)) for layer, kind in keys})
+
+    def plan(self, model, scores: Mapping[Key, np.ndarray]) -> Plan:
         names = ("keep_total", "keep_encoder", "percentile", "level")
         names += ("scope", "heads", "multiple_of")
         return plan(
@@ -376,7 +391,7 @@ class _Compression:
     def _dense(self) -> Classifier:
         """The dense model, fine-tuned for the task (here, if it was not yet)."""
         classifier = load_classifier(self.name, self.data.task, self.data.seed)
-        dense_bert(classifier.model)
+        self._check_for(classifier.model)
         self.source = model_name(classifier.model)
         # Only now is the input known to be good: nothing was written before.
         distributed.by_main(lambda: self.out.mkdir(parents=True, exist_ok=True))
@@ -388,6 +403,13 @@ class _Compression:
             classifier = load_classifier(folder, self.data.task)
         self._evaluate("dense", classifier.model, classifier.tokenizer, plan=None)
         return classifier
+
+    def _check_for(self, model) -> None:
+        """Find what would fail after hours of training, before it."""
+        pick_device(self.device)
+        for limit in (self.analysis.max_length, self.tuning.max_length):
+            length_limit(dense_bert(model), limit)
+        self.cut.check_for(model)
 
     def _tune(self, classifier: Classifier, folder: Path, epochs: float) -> dict[str, Any]:
         training = finetune(

@@ -192,6 +192,8 @@ BAD_ARGUMENTS = {
     "a fraction above one": (["--keep-total", 58.47], "above 0 and at most 1"),
     "a budget out of reach": (["--keep-total", 0.01], "cannot be reached"),
     "an unknown kind": (["--level", "light", "--kinds", "query,keys"], "unknown kind 'keys'"),
+    "too wide a multiple": (["--level", "light", "--multiple-of", 999], "from 1 to 24"),
+    "a negative ridge": (["--level", "light", "--ridge", -1], "must not be negative"),
     "half a pair": (["--level", "light", "--kinds", "query"], "go in pairs"),
     "a text longer than the model": (["--level", "light", "--score-length", 4000], "takes 3 to"),
     "training texts longer than the model": (["--level", "light", "--max-length", 4000], "4000"),
@@ -210,7 +212,7 @@ def test_bad_arguments_give_one_line_and_status_2(run, dense, tmp_path, case):
     status, _, error = run(*job(dense, tmp_path / "out", *arguments))
     assert status == 2 and message in error
     assert error.startswith("obce: ") and error.count("\n") == 1 and "Traceback" not in error
-    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert not (tmp_path / "out").exists()  # nothing was computed, least of all a training
 
 
 def test_models_that_cannot_be_used(run, dense, tmp_path):
