@@ -7,8 +7,8 @@ Random weights, made-up texts of 64 tokens, one pass. Takes half an hour and mor
 
 from __future__ import annotations
 
-from streaming import whole_model
-from timing import arguments, facts, finish
+from streaming import show, whole_model
+from timing import arguments, finish
 
 
 def run(tokens: int = 1_000_000, buckets: int = 512) -> dict:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--buckets", type=int, default=512)
     options = parser.parse_args()
     record = run(options.tokens, options.buckets)
-    print(facts(record["BERT-base"]))
+    show(record["BERT-base"])
     finish(record, options.out)
 
 

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from timing import facts, text
+from timing import text
 
 from obce.evaluation import load_record
 
@@ -50,8 +50,6 @@ def tables() -> str:
         parts.append(f"### {name}: {about}\n")
         for title, table in record.get("tables", {}).items():
             parts.append(f"{title}\n\n```text\n{text(table)}\n```\n")
-        if measured := record.get("BERT-base"):
-            parts.append(f"BERT-base, what was read and kept\n\n```text\n{facts(measured)}\n```\n")
         parts.append(
             f"{where['cpu']}, {where['cores']} cores, threads: {where['threads']} unless said, "
             f"torch {where['versions']['torch']}, commit `{(where['git_commit'] or '-')[:10]}`. "

@@ -49,14 +49,6 @@ def text(table: dict) -> str:
     return "\n".join(lines)
 
 
-def facts(measured: dict[str, float]) -> str:
-    """Numbers by name, as aligned text."""
-    return "\n".join(
-        f"{name:<36} {value:>26,.6g}" if isinstance(value, float) else f"{name:<36} {value:>26,}"
-        for name, value in measured.items()
-    )
-
-
 def arguments(description: str, repeats: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=repeats, help="rounds, after one untimed")

@@ -145,8 +145,8 @@ class Cut:
     def check_for(self, model) -> None:
         """Find what this model cannot be cut by, before it is trained: read the plan, or try one.
 
-        The trial's scores are made up: how many units go depends on the model's shape, which ones
-        does not matter here.
+        The trial's scores are made up: whether so many units can go follows from the model's shape,
+        whichever they are.
         """
         if self.plan_file is not None:
             Plan.load(self.plan_file).check(model)

@@ -68,8 +68,8 @@ class ObceBertConfig(BertConfig):
 class Linear(nn.Linear):
     """``nn.Linear`` that may be empty, and that loads fast.
 
-    A model to be loaded is built on the meta device first, where there are no numbers to draw;
-    going through the motions there takes longer than reading the weights.
+    A model to be loaded is built on the meta device first, where there are no numbers to draw.
+    Going through the motions there, map by map, takes a good part of the time of loading.
     """
 
     def reset_parameters(self) -> None:

@@ -47,12 +47,6 @@ def test_ratios_are_taken_round_by_round(timing):
     assert "3 (3 to 3)" in timing.text(table)
 
 
-def test_numbers_by_name_are_aligned(timing):
-    shown = timing.facts({"tokens": 1_000_000, "share certified": 0.99998}).splitlines()
-    assert [line.split()[-1] for line in shown] == ["1,000,000", "0.99998"]
-    assert len({len(line) for line in shown}) == 1
-
-
 def test_the_whole_way_is_the_sum_of_its_steps(monkeypatch, timing):
     script("analysis", monkeypatch)
     table = script("large", monkeypatch).way({"collect": 3.0, "cut": 1.0}, {"collect": 2, "cut": 3})
