@@ -32,13 +32,13 @@ lint: $(READY)  ## style and common mistakes
 
 book: $(READY)  ## build the book into _build/html; any warning or dead link is an error
 	$(BIN)/jupyter-book build --all -W -n --keep-going .
-	$(BIN)/python tests/check_book.py
+	$(BIN)/python -m tools.check_book
 
 pdf: book  ## print the whole book into _build/obce-book.pdf (needs Chromium)
-	$(BIN)/python book/print_pdf.py
+	$(BIN)/python -m tools.print_pdf
 
 student: $(READY)  ## copies of the chapters without solutions, into _build/student
-	$(BIN)/python book/make_student.py
+	$(BIN)/python -m tools.make_student
 
 test-browser: book  ## every page in a real browser, offline (needs Chromium)
 	$(BIN)/python -m pytest tests/browser

@@ -13,13 +13,14 @@ from timing import arguments, finish, in_turn, table
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import obce
-from obce.activations import CLOUDS, batches, model_inputs
-from obce.training import embedded_folder
+from obce.activations import CLOUDS
+from obce.running.loading import embedded_folder
+from obce.texts import batches, model_inputs
 
 
 def texts_of_64_tokens(count: int) -> list[str]:
     """Sentences of a built-in task, joined until they are longer than 64 tokens."""
-    sentences = obce.glue.texts(obce.glue.load("mini-sentiment", "train"))
+    sentences = obce.tasks.texts(obce.tasks.load("mini-sentiment", "train"))
     return [" ".join(sentences[i * 10 : i * 10 + 10]) for i in range(count)]
 
 

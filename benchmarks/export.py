@@ -20,19 +20,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from obce import glue, jobs
-from obce.evaluation import (
-    environment,
-    load_record,
-    model_sha256,
-    predict,
-    save_record,
-    spread,
-    time_per_1000,
-)
-from obce.export import OnnxClassifier, quantize, to_onnx
-from obce.speed import running_threads
-from obce.training import Classifier, load_classifier
+from obce import tasks
+from obce.jobs import arguments, compression
+from obce.running.evaluation import predict
+from obce.running.export import OnnxClassifier, quantize, to_onnx
+from obce.running.loading import Classifier, load_classifier
+from obce.running.records import environment, load_record, model_sha256, save_record, spread
+from obce.running.speed import running_threads, time_per_1000
 from obce.units import count_parameters
 
 BASE = "dense float32"
@@ -45,13 +39,13 @@ MADE = {"sst2": (20_000, 1, 1), "stsb": (None, 3, 2)}
 def make(folder: Path) -> list[Path]:
     """The folders of both models of the two tasks, made where they are not there yet."""
     for task, (rows, epochs, again) in MADE.items():
-        jobs.compress_job(
+        compression.compress_job(
             "embedded",
             folder / task,
-            jobs.Data(task, os.environ.get("OBCE_GLUE_DIR"), train_limit=rows),
-            jobs.Analysis(),
-            jobs.Cut(keep_encoder=0.465, ridge=0.001),
-            tuning=jobs.Tuning(epochs=epochs, max_length=64),
+            arguments.Data(task, os.environ.get("OBCE_GLUE_DIR"), train_limit=rows),
+            arguments.Analysis(),
+            arguments.Cut(keep_encoder=0.465, ridge=0.001),
+            tuning=arguments.Tuning(epochs=epochs, max_length=64),
             again=again,
         )
     return [folder / task for task in MADE]
@@ -80,7 +74,7 @@ def metrics_of(
 ) -> dict[str, dict]:
     """Per file its size and metrics on the dev set; ``off_by`` is the mean difference of its
     logits from those of the same model in float32 in PyTorch, ``most`` the largest."""
-    dev = glue.load(task, "dev")
+    dev = tasks.load(task, "dev")
     options = {"max_length": max_length, "progress": False}
     tokenizer = classifiers["dense"].tokenizer
     found = {}
@@ -88,13 +82,13 @@ def metrics_of(
         model = classifiers[name.split()[0]].model
         expected = predict(model, tokenizer, dev, device="cpu", **options)
         logits = predict(OnnxClassifier(path), tokenizer, dev, device="cpu", **options)
-        metrics = glue.compute_metrics(task, logits, dev["label"])
+        metrics = tasks.compute_metrics(task, logits, dev["label"])
         found[name] = {
             "bytes": path.stat().st_size,
             "parameters": count_parameters(model).total,
             "model_sha256": model_sha256(model),
             "metrics": metrics,
-            "value": metrics[glue.get_task(task).main_metric],
+            "value": metrics[tasks.get_task(task).main_metric],
             "rows": len(dev),
             "off_by": float(np.abs(logits - expected).mean()),
             "most": float(np.abs(logits - expected).max()),
@@ -151,11 +145,11 @@ def run(
         made = load_record(folder / "record.json")
         task, max_length = made["task"], made["arguments"]["tuning"]["max_length"]
         classifiers = both_models(folder, task)
-        sample = glue.texts(glue.load(task, "dev", limit=texts, seed=0))
+        sample = tasks.texts(tasks.load(task, "dev", limit=texts, seed=0))
         with tempfile.TemporaryDirectory() as scratch:
             paths = write_files(classifiers, Path(scratch))
             tasks[task] = {
-                "metric": glue.get_task(task).main_metric,
+                "metric": tasks.get_task(task).main_metric,
                 "files": metrics_of(classifiers, paths, task, max_length),
                 "seconds": {
                     str(n): seconds_of(classifiers, paths, sample, n, rounds, max_length)

@@ -22,10 +22,10 @@ from timing import arguments, finish, in_turn, table, text
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import obce
-from obce.evaluation import spread
-from obce.speed import SHAPES, ratios, times
-from obce.streaming import summarize
-from obce.training import embedded_folder
+from obce.running.loading import embedded_folder
+from obce.running.records import spread
+from obce.running.speed import SHAPES, ratios, times
+from obce.running.streaming import summarize
 from obce.units import KINDS, count_multiply_adds, shape_of
 
 

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from timing import arguments, finish, in_turn, table
 
 import obce
-from obce.speed import running_threads
+from obce.running.speed import running_threads
 
 UNITS = 960  # that each of our own cases takes at once, some from each layer and kind
 PEERS = {  # and how many of them each peer takes, so that no case is much longer than another
@@ -78,9 +78,9 @@ def real_clouds() -> tuple[np.ndarray, np.ndarray]:
     """``(UNITS, 150, 64)`` and ``(UNITS, 9600)``, float32, of the embedded model."""
     model, tokenizer = obce.load_bert()
     with obce.collect(model, tokenizer, texts_of_64_tokens(150)) as found:
-        some = slice(0, -(-UNITS // len(found.keys)))
-        space = [found.cloud(*key, "texts", some) for key in found.keys]
-        line = [found.cloud(*key, "tokens", some) for key in found.keys]
+        some = slice(0, -(-UNITS // len(found.groups)))
+        space = [found.cloud(*key, "texts", some) for key in found.groups]
+        line = [found.cloud(*key, "tokens", some) for key in found.groups]
     return np.concatenate(space)[:UNITS], np.concatenate(line)[:UNITS]
 
 

@@ -29,7 +29,7 @@ from transformers import (
 
 import obce
 from obce import activations, scores, surgery
-from obce.training import embedded_folder
+from obce.running.loading import embedded_folder
 
 LARGE = {
     "hidden_size": 1024,

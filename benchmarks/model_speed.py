@@ -22,14 +22,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.benchmark.utils.timer import timer
 from transformers import AutoModel, BertConfig, BertModel
 from transformers.utils import logging
 
 import obce
-from obce.card import text_table
-from obce.evaluation import environment, save_record, spread
-from obce.speed import SHAPES, in_turns, ratios, times
-from obce.training import embedded_folder
+from obce.running.loading import embedded_folder
+from obce.running.records import environment, save_record, spread
+from obce.running.speed import SHAPES, in_turns, ratios, times
+from obce.running.tables import text_table
 from obce.units import KINDS, count_multiply_adds, count_parameters, shape_of
 
 KEEP = 0.465
@@ -181,9 +182,9 @@ def on_disk(name: str, dense: BertModel, small: dict[str, BertModel], repeats: i
 
 
 def load_seconds(path: Path) -> float:
-    start = obce.speed.timer()
+    start = timer()
     AutoModel.from_pretrained(path)
-    return obce.speed.timer() - start
+    return timer() - start
 
 
 def resident(path: Path) -> int:

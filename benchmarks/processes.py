@@ -144,7 +144,7 @@ def run(counts: tuple[int, ...] = (1, 2, 4), texts: int = 128, repeats: int = 3)
         texts: of 64 tokens each.
         repeats: the processes are started so often; the numbers of processes take turns.
     """
-    from obce.evaluation import environment
+    from obce.running.records import environment
 
     found = {count: [] for count in counts}
     for _ in range(repeats):
@@ -242,7 +242,7 @@ def main() -> None:
         for part in sent:
             print(f"  {part}: {sent[part]:,.0f} bytes per process, by hand {by_hand[part]:,.0f}")
     if options.out:
-        from obce.evaluation import save_record
+        from obce.running.records import save_record
 
         save_record(record, options.out)
 

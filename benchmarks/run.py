@@ -16,7 +16,7 @@ from pathlib import Path
 
 from timing import text
 
-from obce.evaluation import load_record
+from obce.running.records import load_record
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results"

@@ -23,8 +23,8 @@ from timing import arguments, finish, in_turn, table
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import obce
-from obce.streaming import summarize
-from obce.training import embedded_folder
+from obce.running.loading import embedded_folder
+from obce.running.streaming import summarize
 
 LENGTH = 64
 BATCH = 2048  # points in one update: 32 texts of 64 tokens
@@ -34,7 +34,7 @@ class Texts:
     """Texts of more than 64 tokens, made as they are read; they can be read again."""
 
     def __init__(self, count: int, seed: int = 0):
-        sentences = obce.glue.texts(obce.glue.load("mini-sentiment", "train"))
+        sentences = obce.tasks.texts(obce.tasks.load("mini-sentiment", "train"))
         self.words = sorted({word for text in sentences for word in text.split()})
         self.count, self.seed = count, seed
 

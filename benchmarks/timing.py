@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from obce.evaluation import environment, save_record, spread
+from obce.running.records import environment, save_record, spread
 
 
 def in_turn(cases: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:

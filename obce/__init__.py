@@ -1,74 +1,20 @@
 """Compress and explain BERT by the persistent homology of its neurons (OBCE, arXiv 2312.10702).
 
 The way of the data: texts -> activations -> clouds -> H0 deaths -> scores -> plan -> compressed
-model -> metrics.
+model -> repair -> metrics. ``__init__.pyi`` lists the public names; each is imported where it is
+first used.
 """
 
-import transformers as _transformers
+import sys as _sys
+from pathlib import Path as _Path
 
-from obce import (
-    activations,
-    distributed,
-    evaluation,
-    export,
-    glue,
-    homology,
-    modeling,
-    pruning,
-    scores,
-    speed,
-    streaming,
-    surgery,
-    training,
-    units,
-)
-from obce.activations import Activations, collect
-from obce.evaluation import evaluate, recorded
-from obce.pruning import Plan, plan
-from obce.scores import Scores, score
-from obce.speed import benchmark
-from obce.streaming import GapSummary, stream
-from obce.surgery import compress
-from obce.training import finetune, load_bert, load_classifier
-from obce.units import count_multiply_adds, count_parameters
+import lazy_loader as _lazy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
 
-# After ``import obce``, the Auto classes load compressed models.
-_transformers.AutoConfig.register("obce_bert", modeling.ObceBertConfig, exist_ok=True)
-for _name, _class in modeling.AUTO_CLASSES.items():
-    getattr(_transformers, _name).register(modeling.ObceBertConfig, _class, exist_ok=True)
-
-__all__ = [
-    "Activations",
-    "GapSummary",
-    "Plan",
-    "Scores",
-    "activations",
-    "benchmark",
-    "collect",
-    "compress",
-    "count_multiply_adds",
-    "count_parameters",
-    "distributed",
-    "evaluate",
-    "evaluation",
-    "export",
-    "finetune",
-    "glue",
-    "homology",
-    "load_bert",
-    "load_classifier",
-    "modeling",
-    "plan",
-    "pruning",
-    "recorded",
-    "score",
-    "scores",
-    "speed",
-    "stream",
-    "streaming",
-    "surgery",
-    "training",
-    "units",
-]
+# After ``import obce``, the Auto classes of transformers load compressed models. The command
+# ``obce`` does without, so that it answers --help before torch is loaded; its jobs come to the
+# same by way of obce.running.loading.
+if _Path((_sys.argv or [""])[0]).stem != "obce":
+    from obce.running import auto as _auto  # noqa: F401

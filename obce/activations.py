@@ -10,7 +10,7 @@ model. [CLS] and [SEP] are real tokens and count, unless ``special_tokens=False`
 cloud always exists (in layer 0 it is one point for query, key and value: [CLS] has seen nothing
 of its text yet).
 
-With many processes (:mod:`obce.distributed`) each runs its share of the batches; then they swap
+With many processes (:mod:`obce.base.distributed`) each runs its share of the batches; then they swap
 outputs, so that each holds all points of its share of the units.
 """
 
@@ -26,30 +26,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
-from obce import distributed
-from obce.threads import on_threads
-from obce.units import KINDS, PATHS, Key, Shape, dense_bert, shape_of
+from obce.base import distributed
+from obce.base.devices import evaluating
+from obce.base.threads import on_threads
+from obce.texts import Text, batches, encode, length_limit, model_inputs
+from obce.units import KINDS, OUTPUTS, Group, Shape, dense_bert, shape_of
 
 CLOUDS = ("mean", "texts", "tokens", "cls")
-TURNED_UNITS, TURNED_POINTS = 256, 512  # turned from columns to rows together, by one thread
-Text = str | tuple[str, str]
+BLOCK_UNITS, BLOCK_POINTS = 256, 512  # transposed at once, by one thread
 
 
 @contextmanager
-def hooked(bert, keys: Iterable[Key], receive) -> Iterator[None]:
-    """Call ``receive(key, output)`` whenever the module of a (layer, kind) has put out.
+def hooked(bert, groups: Iterable[Group], receive) -> Iterator[None]:
+    """Call ``receive(group, output)`` whenever the module of a (layer, kind) has put out.
 
     The hooks come off when the block ends, however it ends.
     """
     handles = []
     try:
-        for layer, kind in keys:
-            module = bert.encoder.layer[layer].get_submodule(PATHS[kind])
+        for layer, kind in groups:
+            module = bert.encoder.layer[layer].get_submodule(OUTPUTS[kind])
 
-            def hook(module, inputs, output, key=(layer, kind)):
-                receive(key, output)
+            def hook(module, inputs, output, group=(layer, kind)):
+                receive(group, output)
 
             handles.append(module.register_forward_hook(hook))
         yield
@@ -58,33 +58,7 @@ def hooked(bert, keys: Iterable[Key], receive) -> Iterator[None]:
             handle.remove()
 
 
-@contextmanager
-def evaluating(model) -> Iterator[None]:
-    """Put every module in evaluation mode; afterwards each is as it was before."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
-
-
-def length_limit(bert, max_length: int | None, default: int = 64) -> int:
-    """Tokens to which texts are cut: ``max_length``, or ``default`` if the model has as many.
-
-    Raises:
-        ValueError: ``max_length`` is more than the model has positions for.
-    """
-    positions = bert.config.max_position_embeddings
-    if max_length is None:
-        return min(default, positions)
-    if not 2 < max_length <= positions:
-        raise ValueError(f"max_length={max_length}: this model takes 3 to {positions} tokens")
-    return max_length
-
-
-def watched(shape: Shape, kinds: Sequence[str], layers: Iterable[int] | None) -> list[Key]:
+def watched(shape: Shape, kinds: Sequence[str], layers: Iterable[int] | None) -> list[Group]:
     """The (layer, kind) pairs of these kinds and layers; all layers, if None.
 
     Raises:
@@ -100,80 +74,23 @@ def watched(shape: Shape, kinds: Sequence[str], layers: Iterable[int] | None) ->
     return list(dict.fromkeys((layer, kind) for layer in layers for kind in kinds))
 
 
-def encode(
-    tokenizer, texts: Sequence[Text], max_length: int, first: int = 0
-) -> list[dict[str, list[int]]]:
-    """Tokenize texts or pairs of texts, cut to ``max_length``, without padding.
-
-    Args:
-        first: number of the first text, for messages, where these are a part of many.
-
-    Returns:
-        one dict per text, with ``input_ids``, ``token_type_ids`` and ``special_tokens_mask``.
-
-    Raises:
-        ValueError: no texts at all, or one that is neither a string nor a pair of strings.
-    """
-    if isinstance(texts, str):
-        raise ValueError("texts must be a list of texts, not one string")
-    texts = list(texts)
-    if not texts:
-        raise ValueError("the corpus is empty: at least two texts are needed")
-    for i, text in enumerate(texts):
-        pair = isinstance(text, (tuple, list)) and len(text) == 2
-        if not all(isinstance(part, str) for part in (text if pair else [text])):
-            i += first
-            raise ValueError(f"text {i} is neither a string nor a pair of strings: {text!r:.60}")
-    encoded = tokenizer(
-        [text if isinstance(text, str) else tuple(text) for text in texts],
-        truncation=True,
-        max_length=max_length,
-        return_token_type_ids=True,
-        return_special_tokens_mask=True,
-        return_attention_mask=False,
-    )
-    names = ("input_ids", "token_type_ids", "special_tokens_mask")
-    columns = [encoded[name] for name in names]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def batches(encodings: list[dict], batch_size: int) -> list[list[int]]:
-    """Indexes of texts that run together: equally long, at most ``batch_size`` of them."""
-    by_length: dict[int, list[int]] = {}
-    for i, encoding in enumerate(encodings):
-        by_length.setdefault(len(encoding["input_ids"]), []).append(i)
-    return [
-        group[i : i + batch_size]
-        for _, group in sorted(by_length.items(), reverse=True)  # the largest first: fail early
-        for i in range(0, len(group), batch_size)
-    ]
-
-
-def model_inputs(encodings: list[dict], batch: list[int], device) -> dict[str, torch.Tensor]:
-    """The tensors of one batch of equally long texts."""
-    return {
-        name: torch.tensor([encodings[i][name] for i in batch], device=device)
-        for name in ("input_ids", "token_type_ids")
-    }
-
-
 class Activations:
     """What the units of a BERT put out over a corpus; made by :func:`collect`.
 
     Attributes:
         shape: the model's ``Shape``.
-        keys: the (layer, kind) pairs that were watched.
+        groups: the (layer, kind) pairs that were watched.
         encodings: the tokenized texts.
         clouds: the readings that can be asked for.
         counted: ``(texts,)`` number of counted tokens of each text.
-        processes: how many processes share the units; 1, unless :mod:`obce.distributed` was used.
+        processes: how many processes share the units; 1, unless :mod:`obce.base.distributed` was used.
 
     The outputs lie in a temporary folder, which goes with the object (or at ``close()``, or at
     the end of a ``with`` block).
     """
 
-    def __init__(self, shape, keys, encodings, clouds, special_tokens, max_length, memory):
-        self.shape, self.keys, self.encodings = shape, keys, encodings
+    def __init__(self, shape, groups, encodings, clouds, special_tokens, max_length, memory):
+        self.shape, self.groups, self.encodings = shape, groups, encodings
         self.clouds, self.special_tokens = clouds, special_tokens
         self.max_length, self.memory = max_length, memory
         self.masks = [
@@ -193,7 +110,7 @@ class Activations:
         self._stores = [s for s in ("cls", "mean") if s in clouds]
         if {"texts", "tokens"} & set(clouds):
             self._stores.append("tokens")
-        self._medians: dict[Key, np.ndarray] = {}
+        self._medians: dict[Group, np.ndarray] = {}
 
     def __enter__(self):
         return self
@@ -214,14 +131,14 @@ class Activations:
         process = self.process if process is None else process
         return distributed.share(self.shape.width(kind), process, self.processes)
 
-    def _path(self, key: Key, store: str) -> Path:
-        return self._folder / f"{key[0]:02d}.{key[1]}.{store}.float32"
+    def _path(self, group: Group, store: str) -> Path:
+        return self._folder / f"{group[0]:02d}.{group[1]}.{store}.float32"
 
-    def _append(self, key: Key, batch: list[int], output: torch.Tensor) -> None:
-        """Write one batch's outputs, (texts, tokens, units), to the stores of ``key``."""
+    def _append(self, group: Group, batch: list[int], output: torch.Tensor) -> None:
+        """Write one batch's outputs, (texts, tokens, units), to the stores of ``group``."""
         values = output.detach().float()
         if not all(map(torch.isfinite, torch.aminmax(values))):
-            layer, kind = key
+            layer, kind = group
             raise ValueError(
                 f"layer {layer}, {kind}: the model puts out values that are not finite"
             )
@@ -235,17 +152,17 @@ class Activations:
                 block = torch.stack(means).float()
             else:
                 block = values.flatten(0, 1) if rows.all() else values[rows]
-            with open(self._path(key, store), "ab") as file:
+            with open(self._path(group, store), "ab") as file:
                 file.write(np.ascontiguousarray(block.cpu().numpy()))
 
-    def _swap(self, groups: list[list[int]]) -> None:
+    def _swap(self, batched: list[list[int]]) -> None:
         """From all units over this process's batches to its units over all batches, in order."""
-        for key in self.keys:
-            width = self.shape.width(key[1])
+        for group in self.groups:
+            width = self.shape.width(group[1])
             for store in self._stores:
-                path = self._path(key, store)
+                path = self._path(group, store)
                 path.touch()  # more processes than batches
-                rows = [self._rows(store, batch) for batch in groups]
+                rows = [self._rows(store, batch) for batch in batched]
                 swapped = path.with_suffix(".swapped")
                 with open(path, "rb") as source, open(swapped, "wb") as target:
                     for piece in _pieces(rows, self.memory // (4 * width)):
@@ -265,10 +182,10 @@ class Activations:
     def _rows(self, store: str, batch: list[int]) -> int:
         return int(self.counted[batch].sum()) if store == "tokens" else len(batch)
 
-    def _range(self, key: Key, units: slice) -> tuple[int, int]:
-        """First and last but one of some units, which must be there to be read."""
-        layer, kind = key
-        if key not in self.keys:
+    def _range(self, group: Group, units: slice) -> tuple[int, int]:
+        """(start, stop) of a slice of units; ValueError if they are not held here."""
+        layer, kind = group
+        if group not in self.groups:
             raise ValueError(f"layer {layer}, {kind!r} was not collected")
         if not self._remove.alive:
             raise ValueError("these activations are closed: their temporary files are gone")
@@ -282,21 +199,21 @@ class Activations:
             )
         return start, max(start, stop)
 
-    def _read(self, key: Key, store: str, start: int, stop: int) -> np.ndarray:
-        """(units, points) of a store: units turned from columns to rows, in blocks."""
+    def _read(self, group: Group, store: str, start: int, stop: int) -> np.ndarray:
+        """(units, points) of a store, whose file is (points, units): transposed in blocks."""
         total = int(self.counted.sum()) if store == "tokens" else len(self)
-        held = self.held(key[1])
+        held = self.held(group[1])
         width, start, stop = held.stop - held.start, start - held.start, stop - held.start
         result = np.empty((stop - start, total), dtype=np.float32)
         if start == stop:
             return result
-        path = self._path(key, store)
+        path = self._path(group, store)
         stored = np.asarray(np.memmap(path, np.float32, "r", shape=(total, width)))
         # Copied to rows of an odd number of cache lines first: in the file, a unit's outputs lie
         # a multiple of 4096 bytes apart, which a cache has few places for.
-        block = np.empty((TURNED_POINTS, stop - start + 16), dtype=np.float32)
-        for first in range(0, total, TURNED_POINTS):
-            part = stored[first : first + TURNED_POINTS, start:stop]
+        block = np.empty((BLOCK_POINTS, stop - start + 16), dtype=np.float32)
+        for first in range(0, total, BLOCK_POINTS):
+            part = stored[first : first + BLOCK_POINTS, start:stop]
             copied = block[: len(part), : stop - start]
             copied[:] = part
             result[:, first : first + len(part)] = copied.T
@@ -327,26 +244,26 @@ class Activations:
         Raises:
             ValueError: a layer, kind or cloud that was not collected, or units of another process.
         """
-        key = (layer, kind)
+        group = (layer, kind)
         if cloud not in self.clouds:
             raise ValueError(f"cloud {cloud!r} was not collected; there are {list(self.clouds)}")
-        start, stop = self._range(key, units)
+        start, stop = self._range(group, units)
         if cloud in ("cls", "mean"):
-            return self._in_text_order(self._read(key, cloud, start, stop))
+            return self._in_text_order(self._read(group, cloud, start, stop))
         longest = int(self.counted.max())
         length = min(length or longest, longest)
         points = (len(self), length) if cloud == "texts" else (int(self.counted.sum()),)
         result = np.zeros((stop - start, *points), dtype=np.float32)
 
         def fill(first: int) -> None:
-            last = min(first + TURNED_UNITS, stop)
-            tokens = self._read(key, "tokens", first, last)
+            last = min(first + BLOCK_UNITS, stop)
+            tokens = self._read(group, "tokens", first, last)
             if cloud == "texts":
                 self._fold(tokens, result[first - start : last - start])
             else:
                 result[first - start : last - start] = tokens
 
-        on_threads(fill, range(start, stop, TURNED_UNITS))
+        on_threads(fill, range(start, stop, BLOCK_UNITS))
         return result
 
     def _fold(self, tokens: np.ndarray, result: np.ndarray) -> None:
@@ -371,15 +288,15 @@ class Activations:
     def medians(self, layer: int, kind: str) -> np.ndarray:
         """``(units,)`` float32: each unit's median output over the counted tokens (the lower
         one of an even number); of all units, also with many processes, which all must ask."""
-        key = (layer, kind)
-        if key not in self._medians:
+        group = (layer, kind)
+        if group not in self._medians:
             parts = [
-                self._median_of(self._read(key, "tokens", *self._range(key, part)))[:, 0]
+                self._median_of(self._read(group, "tokens", *self._range(group, part)))[:, 0]
                 for part in self.chunks(layer, kind, "tokens")
             ]
             own = np.concatenate([np.zeros(0, np.float32), *parts])
-            self._medians[key] = self.gather({key: own})[key]
-        return self._medians[key]
+            self._medians[group] = self.gather({group: own})[group]
+        return self._medians[group]
 
     def chunks(self, layer: int, kind: str, cloud: str) -> list[slice]:
         """Slices of units whose clouds together stay within the ``memory`` given to collect."""
@@ -393,8 +310,8 @@ class Activations:
         starts = range(held.start, held.stop, step)
         return [slice(start, min(start + step, held.stop)) for start in starts]
 
-    def gather(self, own: dict[Key, np.ndarray]) -> dict[Key, np.ndarray]:
-        """From a number for each unit held here, by key, to those of all units on all processes.
+    def gather(self, own: dict[Group, np.ndarray]) -> dict[Group, np.ndarray]:
+        """From a number for each unit held here, by group, to those of all units on all processes.
 
         The numbers become float32: 4 bytes per unit are sent.
         """
@@ -404,13 +321,13 @@ class Activations:
             raise ValueError(
                 f"these activations are shared by {self.processes} processes, which have parted"
             )
-        flat = np.concatenate([own[key] for key in own], dtype=np.float32)
+        flat = np.concatenate([own[group] for group in own], dtype=np.float32)
         held = [[self.held(kind, p) for _, kind in own] for p in range(self.processes)]
         counts = [[part.stop - part.start for part in parts] for parts in held]
         found = distributed.gather(torch.from_numpy(flat), [sum(c) for c in counts])
         parts = iter(found.split([count for each in counts for count in each]))
         by_process = [dict(zip(own, parts)) for _ in held]  # noqa: B905, an iterator that goes on
-        return {key: np.concatenate([each[key] for each in by_process]) for key in own}
+        return {group: np.concatenate([each[group] for each in by_process]) for group in own}
 
 
 def _pieces(rows: list[int], most: int) -> Iterator[list[list[int]]]:
@@ -465,7 +382,7 @@ def collect(
     """
     bert = dense_bert(model)
     shape = shape_of(model)
-    keys, clouds = watched(shape, tuple(kinds), layers), tuple(clouds)
+    groups, clouds = watched(shape, tuple(kinds), layers), tuple(clouds)
     for cloud in clouds:
         if cloud not in CLOUDS:
             raise ValueError(f"unknown cloud {cloud!r}; there are {', '.join(CLOUDS)}")
@@ -476,22 +393,24 @@ def collect(
     if len(encodings) < 2:
         raise ValueError("one text makes clouds of one point: at least two texts are needed")
 
-    found = Activations(shape, keys, encodings, clouds, special_tokens, max_length, memory)
-    groups = batches(encodings, batch_size)
-    own = distributed.mine(groups)
-    off = not (progress and distributed.is_main())
-    # In tokens, which cost alike: the longest texts go first, and texts would foretell too much.
+    found = Activations(shape, groups, encodings, clouds, special_tokens, max_length, memory)
+    batched = batches(encodings, batch_size)
+    own = distributed.mine(batched)
+    # The bar counts tokens: long texts run first, so that counting texts would make the
+    # estimate of the time left too long.
     tokens = [sum(len(encodings[i]["input_ids"]) for i in batch) for batch in own]
-    bar = tqdm(total=sum(tokens), desc="activations", unit="token", unit_scale=True, disable=off)
+    bar = distributed.bar(
+        progress, total=sum(tokens), desc="activations", unit="token", unit_scale=True
+    )
     try:
         with distributed.together(), bar, evaluating(model), torch.inference_mode():
             for batch, count in zip(own, tokens, strict=True):
-                with hooked(bert, keys, lambda key, out, b=batch: found._append(key, b, out)):
+                with hooked(bert, groups, lambda group, out, b=batch: found._append(group, b, out)):
                     bert(**model_inputs(encodings, batch, bert.device))
                 bar.update(count)
-        found.order = [text for batch in groups for text in batch]
+        found.order = [text for batch in batched for text in batch]
         if found.processes > 1:
-            found._swap(groups)
+            found._swap(batched)
     except BaseException:
         found.close()
         raise

@@ -16,16 +16,30 @@ from typing import Annotated
 import typer
 from safetensors import SafetensorError
 
-import obce
-from obce import card, distributed, jobs, plots, speed
-from obce.activations import CLOUDS
-from obce.evaluation import evaluate as evaluate_model
-from obce.evaluation import save_record
-from obce.glue import TASKS
-from obce.pruning import DEFAULT_KINDS, LEVELS
-from obce.scores import DEFAULT_CLOUD, SCORES
-from obce.surgery import DEFAULT_RIDGE, REPAIRS
-from obce.training import load_bert, load_classifier
+from obce.base.launcher import started_by_launcher
+from obce.base.settings import (
+    ANALYSIS_TEXTS,
+    BATCH_SIZE,
+    BUCKETS,
+    CLOUDS,
+    DEFAULT_CLOUD,
+    DEFAULT_KINDS,
+    DEFAULT_REPAIR,
+    DEFAULT_SCORE,
+    EMBEDDED,
+    EPOCHS,
+    HEADS,
+    LEARNING_RATE,
+    LEVELS,
+    REPAIR_TEXTS,
+    REPAIRS,
+    RIDGE,
+    SCOPES,
+    SCORES,
+    SHAPES,
+)
+from obce.jobs.arguments import Analysis, Cut, Data, Tuning
+from obce.tasks import METRICS, TASKS
 
 app = typer.Typer(
     help="Compress and explain BERT by the persistent homology of its neurons.",
@@ -44,11 +58,7 @@ Score, Cloud, Repair = (
     _choice("Cloud", CLOUDS),
     _choice("Repair", REPAIRS),
 )
-Level, Scope, Heads = (
-    _choice("Level", LEVELS),
-    _choice("Scope", ("layer", "network")),
-    _choice("Heads", ("equal", "free")),
-)
+Level, Scope, Heads = _choice("Level", LEVELS), _choice("Scope", SCOPES), _choice("Heads", HEADS)
 
 # Options that several commands share.
 Model = Annotated[
@@ -79,6 +89,26 @@ ScoreLength = Annotated[
     int | None, typer.Option(help="Tokens kept of a text when scoring; 64 if left out.")
 ]
 
+KeepTotal = Annotated[float | None, typer.Option(help="Fraction of all parameters that stays.")]
+KeepEncoder = Annotated[
+    float | None, typer.Option(help="Fraction of the encoder's parameters that stays.")
+]
+Percentile = Annotated[float | None, typer.Option(help="Percentage of the units that goes.")]
+LevelName = Annotated[Level | None, typer.Option(help="Percentile 25, 50 or 75.")]
+PlanFile = Annotated[Path | None, typer.Option(help="Cut to this plan.json, made before.")]
+ScoresFile = Annotated[
+    Path | None, typer.Option(help="Scores that obce analyze has written: nothing is analyzed.")
+]
+CutKinds = Annotated[str, typer.Option(help="Kinds of units that are cut.")]
+ScopeName = Annotated[Scope, typer.Option(help="Where percentiles are taken.")]
+HeadsName = Annotated[
+    Heads | None, typer.Option(help="Whether heads stay equally wide.", show_default=False)
+]
+ALL_DEFAULT_KINDS = ",".join(DEFAULT_KINDS)
+MultipleOf = Annotated[
+    int, typer.Option(help="Round widths of heads and layers to its multiples.", min=1)
+]
+
 
 @app.command()
 def analyze(
@@ -86,7 +116,7 @@ def analyze(
     task: Task,
     out: Out,
     glue_dir: GlueDir = None,
-    score: ScoreName = Score.merge_radius,
+    score: ScoreName = Score[DEFAULT_SCORE],
     cloud: Annotated[
         Cloud | None,
         typer.Option(
@@ -95,7 +125,7 @@ def analyze(
             show_default=False,
         ),
     ] = None,
-    texts: Texts = 512,
+    texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
     stream: Annotated[
         bool,
@@ -103,19 +133,28 @@ def analyze(
             "--stream", help="Merge radius of the tokens cloud, in memory that texts do not fill."
         ),
     ] = False,
-    buckets: Annotated[int, typer.Option(help="Per unit, with --stream; a power of two.")] = 512,
+    buckets: Annotated[
+        int, typer.Option(help="Per unit, with --stream; a power of two.")
+    ] = BUCKETS,
     seed: Seed = 0,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Score every unit of a model over a task's texts; save scores, figure and record."""
+    from obce.jobs.steps import analyze_job
+    from obce.running.tables import text_table
+
     reading = cloud.value if cloud else "tokens" if stream else DEFAULT_CLOUD
-    record = jobs.analyze(
+    record = analyze_job(
         model,
         out,
-        jobs.Data(task, glue_dir, seed=seed),
-        jobs.Analysis(
-            score.value, reading, texts, score_length, buckets=buckets if stream else None
+        Data(task, glue_dir, seed=seed),
+        Analysis(
+            score=score.value,
+            cloud=reading,
+            texts=texts,
+            max_length=score_length,
+            buckets=buckets if stream else None,
         ),
         device=device,
         progress=not quiet,
@@ -124,7 +163,7 @@ def analyze(
     for kind, layers in record["quartiles"].items():
         for layer, values in layers.items():
             rows.append([kind, str(layer), *[f"{value:.4g}" for value in values]])
-    typer.echo(card.text_table(rows))
+    typer.echo(text_table(rows))
     for i, done in enumerate(record.get("passes", ()), 1):
         typer.echo(
             f"pass {i}: {done['certified']:,} of {done['units']:,} units certified "
@@ -136,14 +175,48 @@ def analyze(
 
 
 @app.command()
+def plan(
+    model: Model,
+    scores: Annotated[
+        Path, typer.Option(help="Scores that obce analyze has written.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="File to write (JSON).", show_default=False)],
+    keep_total: KeepTotal = None,
+    keep_encoder: KeepEncoder = None,
+    percentile: Percentile = None,
+    level: LevelName = None,
+    kinds: CutKinds = ALL_DEFAULT_KINDS,
+    scope: ScopeName = Scope.layer,
+    heads: HeadsName = None,
+    multiple_of: MultipleOf = 1,
+) -> None:
+    """Choose the units that stay, from scores; print the plan and save it for obce compress."""
+    from obce.jobs.steps import plan_job
+
+    cut = Cut(
+        keep_total=keep_total,
+        keep_encoder=keep_encoder,
+        percentile=percentile,
+        level=level.value if level else None,
+        kinds=[kind.strip() for kind in kinds.split(",")],
+        scope=scope.value,
+        heads=heads.value if heads else None,
+        multiple_of=multiple_of,
+        scores_file=str(scores),
+    )
+    typer.echo(str(plan_job(model, out, cut)))
+    typer.echo(f"plan: {out}")
+
+
+@app.command()
 def finetune(
     model: Model,
     task: Task,
     out: Out,
     glue_dir: GlueDir = None,
-    epochs: Epochs = jobs.Tuning.epochs,
-    learning_rate: Rate = jobs.Tuning.learning_rate,
-    batch_size: Batch = 32,
+    epochs: Epochs = EPOCHS,
+    learning_rate: Rate = LEARNING_RATE,
+    batch_size: Batch = BATCH_SIZE,
     max_length: MaxLength = None,
     train_limit: TrainLimit = None,
     dev_limit: DevLimit = None,
@@ -153,11 +226,13 @@ def finetune(
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune a model, dense or compressed, on a task; save and evaluate it."""
-    record = jobs.finetune_job(
+    from obce.jobs.steps import finetune_job
+
+    record = finetune_job(
         model,
         out,
-        jobs.Data(task, glue_dir, train_limit, dev_limit, seed),
-        jobs.Tuning(epochs, learning_rate, batch_size, max_length),
+        Data(task, glue_dir, train_limit, dev_limit, seed),
+        Tuning(epochs, learning_rate, batch_size, max_length),
         resume=resume,
         device=device,
         progress=not quiet,
@@ -174,37 +249,31 @@ def evaluate(
     split: Annotated[str, typer.Option(help="dev, or dev_mismatched for MNLI.")] = "dev",
     limit: DevLimit = None,
     max_length: MaxLength = None,
-    batch_size: Batch = 32,
+    batch_size: Batch = BATCH_SIZE,
     out: Annotated[Path | None, typer.Option(help="File for the record (JSON).")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a fine-tuned model, dense or compressed, on a task."""
-    classifier = load_classifier(model, task, seed)
-    if not classifier.fine_tuned:
-        raise ValueError(f"{model} has no head for {task}: run obce finetune first")
-    record = evaluate_model(
-        classifier.model,
-        classifier.tokenizer,
-        task,
+    from obce.jobs.steps import evaluate_job
+
+    record = evaluate_job(
+        model,
+        Data(task, glue_dir, dev_limit=limit, seed=seed),
         split=split,
-        folder=glue_dir,
-        limit=limit,
-        seed=seed,
         max_length=max_length,
         batch_size=batch_size,
+        out=out,
         device=device,
         progress=not quiet,
     )
-    if out is not None:
-        distributed.by_main(lambda: save_record(record, out))
     typer.echo(_metrics(record))
 
 
 def _metrics(record: dict) -> str:
     values = ", ".join(
-        f"{card.METRICS[name]} {100 * value:.2f} %" for name, value in record["metrics"].items()
+        f"{METRICS[name]} {100 * value:.2f} %" for name, value in record["metrics"].items()
     )
     rows = f"{record['rows_used']:,} of {record['rows_official']:,} rows"
     return f"{record['task']} {record['split']} ({rows}): {values}"
@@ -215,43 +284,34 @@ def compress(
     model: Model,
     task: Task,
     out: Out,
-    keep_total: Annotated[
-        float | None, typer.Option(help="Fraction of all parameters that stays.")
-    ] = None,
-    keep_encoder: Annotated[
-        float | None, typer.Option(help="Fraction of the encoder's parameters that stays.")
-    ] = None,
-    percentile: Annotated[
-        float | None, typer.Option(help="Percentage of the units that goes.")
-    ] = None,
-    level: Annotated[Level | None, typer.Option(help="Percentile 25, 50 or 75.")] = None,
-    plan: Annotated[Path | None, typer.Option(help="A plan.json made before.")] = None,
-    kinds: Annotated[str, typer.Option(help="Kinds of units that are cut.")] = ",".join(
-        DEFAULT_KINDS
-    ),
-    scope: Annotated[Scope, typer.Option(help="Where percentiles are taken.")] = Scope.layer,
-    heads: Annotated[
-        Heads | None, typer.Option(help="Whether heads stay equally wide.", show_default=False)
-    ] = None,
-    multiple_of: Annotated[
-        int, typer.Option(help="Round widths of heads and layers to its multiples.", min=1)
-    ] = 1,
+    keep_total: KeepTotal = None,
+    keep_encoder: KeepEncoder = None,
+    percentile: Percentile = None,
+    level: LevelName = None,
+    plan: PlanFile = None,
+    scores: ScoresFile = None,
+    kinds: CutKinds = ALL_DEFAULT_KINDS,
+    scope: ScopeName = Scope.layer,
+    heads: HeadsName = None,
+    multiple_of: MultipleOf = 1,
     glue_dir: GlueDir = None,
-    score: ScoreName = Score.merge_radius,
+    score: ScoreName = Score[DEFAULT_SCORE],
     cloud: CloudName = Cloud[DEFAULT_CLOUD],
-    texts: Texts = 512,
+    texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
-    repair: Annotated[Repair, typer.Option(help="How the rest is mended.")] = Repair.least_squares,
-    repair_texts: Annotated[int, typer.Option(help="Training texts for it.", min=2)] = 2048,
-    ridge: Annotated[float, typer.Option(help="Pull towards the cut weights.")] = DEFAULT_RIDGE,
+    repair: Annotated[Repair, typer.Option(help="How the rest is mended.")] = Repair[
+        DEFAULT_REPAIR
+    ],
+    repair_texts: Annotated[int, typer.Option(help="Training texts for it.", min=2)] = REPAIR_TEXTS,
+    ridge: Annotated[float, typer.Option(help="Pull towards the cut weights.")] = RIDGE,
     finetune_epochs: Annotated[
         float, typer.Option(help="Fine-tune the compressed model for so many epochs.", min=0)
     ] = 0.0,
     epochs: Annotated[
         float, typer.Option(help="Epochs for the dense model, if it is not fine-tuned yet.")
-    ] = 3.0,
-    learning_rate: Rate = jobs.Tuning.learning_rate,
-    batch_size: Batch = 32,
+    ] = EPOCHS,
+    learning_rate: Rate = LEARNING_RATE,
+    batch_size: Batch = BATCH_SIZE,
     max_length: MaxLength = None,
     train_limit: TrainLimit = None,
     dev_limit: DevLimit = None,
@@ -265,26 +325,29 @@ def compress(
     Loads or fine-tunes the dense model, scores its units, cuts, repairs, fine-tunes again if
     asked, evaluates before and after, and saves the model with its card, plan and record.
     """
-    record = jobs.compress_job(
+    from obce.jobs.compression import compress_job
+
+    record = compress_job(
         model,
         out,
-        jobs.Data(task, glue_dir, train_limit, dev_limit, seed),
-        jobs.Analysis(score.value, cloud.value, texts, score_length),
-        jobs.Cut(
-            keep_total,
-            keep_encoder,
-            percentile,
-            level.value if level else None,
-            [kind.strip() for kind in kinds.split(",")],
-            scope.value,
-            heads.value if heads else None,
-            multiple_of,
-            str(plan) if plan else None,
-            repair.value,
-            repair_texts,
-            ridge,
+        Data(task, glue_dir, train_limit, dev_limit, seed),
+        Analysis(score=score.value, cloud=cloud.value, texts=texts, max_length=score_length),
+        Cut(
+            keep_total=keep_total,
+            keep_encoder=keep_encoder,
+            percentile=percentile,
+            level=level.value if level else None,
+            kinds=[kind.strip() for kind in kinds.split(",")],
+            scope=scope.value,
+            heads=heads.value if heads else None,
+            multiple_of=multiple_of,
+            plan_file=str(plan) if plan else None,
+            scores_file=str(scores) if scores else None,
+            repair=repair.value,
+            repair_texts=repair_texts,
+            ridge=ridge,
         ),
-        tuning=jobs.Tuning(epochs, learning_rate, batch_size, max_length),
+        tuning=Tuning(epochs, learning_rate, batch_size, max_length),
         again=finetune_epochs,
         resume=resume,
         device=device,
@@ -294,9 +357,13 @@ def compress(
 
 
 def _report(record: dict, out: Path) -> None:
-    typer.echo(str(obce.Plan.load(out / "plan.json")))
+    from obce.jobs.card import stage_rows
+    from obce.pruning import Plan
+    from obce.running.tables import text_table
+
+    typer.echo(str(Plan.load(out / "plan.json")))
     typer.echo()
-    typer.echo(card.text_table(card.stage_rows(record)))
+    typer.echo(text_table(stage_rows(record)))
     typer.echo(f"model, card, plan and record: {out}")
 
 
@@ -308,7 +375,7 @@ def benchmark(
     ] = None,
     shapes: Annotated[
         str, typer.Option(help="Batches that are timed, as texts x tokens.")
-    ] = ",".join(f"{texts}x{tokens}" for texts, tokens in speed.SHAPES),
+    ] = ",".join(f"{texts}x{tokens}" for texts, tokens in SHAPES),
     threads: Annotated[
         str | None, typer.Option(help="Threads of PyTorch, one number or several: 1,2.")
     ] = None,
@@ -318,17 +385,18 @@ def benchmark(
     quiet: Quiet = False,
 ) -> None:
     """Time a model's forward passes beside its multiply-adds, dense or compressed."""
-    record = speed.benchmark(
-        load_bert(model)[0],
-        against=load_bert(against)[0] if against else None,
+    from obce.jobs.steps import benchmark_job
+
+    record = benchmark_job(
+        model,
+        against,
         shapes=[_numbers(shape, "shapes", "x", 2) for shape in shapes.split(",")],
         threads=_numbers(threads, "threads", ",") if threads else None,
         repeats=repeats,
+        out=out,
         device=device,
         progress=not quiet,
     )
-    if out is not None:
-        distributed.by_main(lambda: save_record(record, out))
     typer.echo(str(record))
 
 
@@ -351,7 +419,10 @@ def export(
 
     The file is checked: run on padded texts, it gives the logits that PyTorch gives.
     """
-    record = distributed.by_main(lambda: jobs.export_job(model, out, int8=int8, progress=not quiet))
+    from obce.base import distributed
+    from obce.jobs.steps import export_job
+
+    record = distributed.by_main(lambda: export_job(model, out, int8=int8, progress=not quiet))
     typer.echo(f"{out}: {record['weights']}, {record['bytes'] / 1e6:.1f} MB")
     typer.echo(f"in float32 its logits are PyTorch's to {record['difference']:.0e}")
 
@@ -364,21 +435,26 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """The whole way in minutes, offline: embedded model, built-in task, smaller model."""
-    record = jobs.compress_job(
-        "embedded",
+    from obce import plots
+    from obce.base import distributed
+    from obce.jobs.compression import compress_job
+    from obce.jobs.steps import evaluate_job
+    from obce.running.records import stages_of
+
+    record = compress_job(
+        EMBEDDED,
         out,
-        jobs.Data(task, seed=seed),
-        jobs.Analysis(),
-        jobs.Cut(keep_encoder=0.465, repair_texts=1024),
-        tuning=jobs.Tuning(epochs=3.0),
+        Data(task, seed=seed),
+        Analysis(),
+        Cut(keep_encoder=0.465, repair_texts=1024),
+        tuning=Tuning(epochs=3.0),
         again=2.0,
         progress=not quiet,
     )
     distributed.by_main(lambda: plots.save(plots.stages(record), out / "stages.png"))
     _report(record, out)
-    model, tokenizer, _ = load_classifier(str(out), task)
-    again = evaluate_model(model, tokenizer, task, seed=seed, progress=False)
-    stored = list(card.stages_of(record).values())[-1]
+    again = evaluate_job(str(out), Data(task, seed=seed), progress=False)
+    stored = list(stages_of(record).values())[-1]
     if abs(again["value"] - stored["value"]) > 0.005:
         raise RuntimeError(f"the saved model gives {again['value']}, not {stored['value']}")
     typer.echo(f"loaded again from {out}: {_metrics(again)}")
@@ -396,8 +472,15 @@ def main() -> None:
     process that meets it first prints the line.
     """
     warnings.filterwarnings("ignore")  # libraries' notices are not for the user of a command
+    if not started_by_launcher():
+        sys.exit(_run())
+    from obce.base import distributed
+
     try:
-        with distributed.joined():
+        with distributed.joined(), contextlib.ExitStack() as stack:
+            if not distributed.is_main():
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
             status = _run()
     except RuntimeError as error:
         status = _fail(f"cannot reach the other processes: {error}", 1)
@@ -406,28 +489,32 @@ def main() -> None:
 
 def _run() -> int:
     interrupted = "interrupted; the same command goes on where it stopped"
-    with contextlib.ExitStack() as stack:
-        if not distributed.is_main():
-            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
-            stack.enter_context(contextlib.redirect_stdout(nowhere))
-        try:
-            # Typer turns Ctrl-C into the result 130, or into Abort, by its version.
-            result = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
-            return _fail(interrupted, 1) if result == 130 else 0
-        except UsageError as error:
-            return _fail(f"{error.format_message()} (--help lists what there is)", 2)
-        except ValueError as error:
-            return _fail(str(error), 2)
-        except (KeyboardInterrupt, typer.Abort):
-            return _fail(interrupted, 1)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            return _fail(str(error), 1)
+    try:
+        # Typer turns Ctrl-C into the result 130, or into Abort, by its version.
+        result = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        return _fail(interrupted, 1) if result == 130 else 0
+    except UsageError as error:
+        return _fail(f"{error.format_message()} (--help lists what there is)", 2)
+    except ValueError as error:
+        return _fail(str(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail(interrupted, 1)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        return _fail(str(error), 1)
 
 
 def _fail(message: str, status: int) -> int:
-    if distributed.first_to_fail():
+    if _first_to_fail():
         print(f"obce: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return status
+
+
+def _first_to_fail() -> bool:
+    if not started_by_launcher():
+        return True
+    from obce.base import distributed
+
+    return distributed.first_to_fail()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import torch
 from scipy.spatial.distance import pdist, squareform
 from threadpoolctl import ThreadpoolController
 
-from obce.threads import on_threads
+from obce.base.threads import on_threads
 
 LINE_BYTES = 2 << 20  # gaps on a line walked at once by one thread
 CHUNK_BYTES = 4 << 20  # distances walked at once by one thread: about a core's cache

@@ -14,15 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from obce.files import replacing
-from obce.units import KINDS, Key, Parameters, Shape, count_parameters, shape_of
+from obce.base.files import replacing
+from obce.base.settings import DEFAULT_KINDS, LEVELS, TOLERANCE
+from obce.units import KINDS, READS, Group, Parameters, Shape, count_parameters, shape_of
 
-LEVELS = {"light": 25.0, "medium": 50.0, "severe": 75.0}  # percentiles: the three quartiles
-# Chosen by a trial on SST-2 and STS-B: see the README.
-DEFAULT_KINDS = ("value", "intermediate")
 FORMAT = "obce plan 1"
-TOLERANCE = 0.001  # a budget is met to within 0.1 points
-IN_HEADS = ("pair", "value")  # the kinds whose units live inside heads; a pair is query and key
+PAIRED = ("pair", "value")  # what lives inside heads, where a pair is a query and a key unit
 
 Step = tuple[float, int]
 """All units up to this quantile go, and of the groups (layers and kinds) that have the quantile
@@ -45,15 +42,17 @@ class Plan:
     """
 
     shape: Shape
-    kept: dict[Key, np.ndarray]
+    kept: dict[Group, np.ndarray]
     dense: Parameters
     info: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        wanted = {(layer, kind) for layer in range(self.shape.layers) for kind in KINDS}
+        wanted = set(self.shape.groups())
         if set(self.kept) != wanted:
             raise ValueError(f"a plan for {self.shape} must list all {len(wanted)} layers x kinds")
-        self.kept = {key: _checked_units(self.shape, key, self.kept[key]) for key in sorted(wanted)}
+        self.kept = {
+            group: _checked_units(self.shape, group, self.kept[group]) for group in sorted(wanted)
+        }
         for layer in range(self.shape.layers):
             if not np.array_equal(self.kept[layer, "query"], self.kept[layer, "key"]):
                 raise ValueError(f"layer {layer}: query and key units must go in pairs")
@@ -160,27 +159,26 @@ class Plan:
         return plan
 
 
-def _checked_units(shape: Shape, key: Key, units) -> np.ndarray:
+def _checked_units(shape: Shape, group: Group, units) -> np.ndarray:
+    layer, kind = group
     units = np.asarray(units) if len(units) else np.empty(0, dtype=np.int64)
     if units.dtype.kind not in "iu":
-        raise ValueError(f"layer {key[0]}, {key[1]}: units are named by whole numbers")
+        raise ValueError(f"layer {layer}, {kind}: units are named by whole numbers")
     units = units.astype(np.int64)
-    width = shape.width(key[1])
+    width = shape.width(kind)
     if units.ndim != 1 or (np.diff(units) <= 0).any() or (len(units) and units[0] < 0):
-        raise ValueError(
-            f"layer {key[0]}, {key[1]}: kept units must ascend from 0, without repeats"
-        )
+        raise ValueError(f"layer {layer}, {kind}: kept units must ascend from 0, without repeats")
     if len(units) and units[-1] >= width:
-        raise ValueError(f"layer {key[0]}, {key[1]}: there is no unit {units[-1]} of {width}")
+        raise ValueError(f"layer {layer}, {kind}: there is no unit {units[-1]} of {width}")
     return units
 
 
-def _without_dead(shape: Shape, kept: dict[Key, np.ndarray]) -> dict[Key, np.ndarray]:
+def _without_dead(shape: Shape, kept: dict[Group, np.ndarray]) -> dict[Group, np.ndarray]:
     """Drop units that nothing reads any more."""
     kept = dict(kept)
     nothing = np.empty(0, dtype=np.int64)
     for layer in range(shape.layers):
-        for inner, outer in (("value", "attention_output"), ("intermediate", "output")):
+        for outer, inner in READS.items():
             if not len(kept[layer, outer]):
                 kept[layer, inner] = nothing
         live = np.unique(kept[layer, "value"] // shape.head_size)
@@ -203,7 +201,7 @@ def pair_score(query: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 def plan(
     model,
-    scores: Mapping[Key, np.ndarray],
+    scores: Mapping[Group, np.ndarray],
     *,
     percentile: float | None = None,
     level: str | None = None,
@@ -300,7 +298,7 @@ def _check_choices(kinds: Sequence[str], scope: str, heads: str) -> None:
         raise ValueError("heads='equal' needs scope='layer': over the network, heads differ")
 
 
-def _checked_scores(shape: Shape, scores: Mapping, kinds: Sequence[str]) -> dict[Key, np.ndarray]:
+def _checked_scores(shape: Shape, scores: Mapping, kinds: Sequence[str]) -> dict[Group, np.ndarray]:
     """The scores of all groups that are cut; ``pair`` stands for query and key."""
     checked = {}
     for kind in kinds:
@@ -329,7 +327,7 @@ def _checked_scores(shape: Shape, scores: Mapping, kinds: Sequence[str]) -> dict
     return checked
 
 
-def _quantiles(shape: Shape, scores: dict, scope: str, heads: str) -> dict[Key, np.ndarray]:
+def _quantiles(shape: Shape, scores: dict, scope: str, heads: str) -> dict[Group, np.ndarray]:
     """Each unit's place in its group, from 0 (lowest score) to 1: (rank + 1/2) / group size.
 
     The group is a head, a layer or the network. Ties are broken by the unit's number.
@@ -342,7 +340,7 @@ def _quantiles(shape: Shape, scores: dict, scope: str, heads: str) -> dict[Key, 
                 quantiles[layer, kind] = (row + 0.5) / every.size
         return quantiles
     for key, values in scores.items():
-        in_heads = heads == "equal" and key[1] in IN_HEADS
+        in_heads = heads == "equal" and key[1] in PAIRED
         groups = values.reshape(shape.heads if in_heads else 1, -1)
         quantiles[key] = ((_ranks(groups) + 0.5) / groups.shape[1]).ravel()
     return quantiles
@@ -362,10 +360,10 @@ def _keep_after(
         for kind in KINDS
     }
     for group, ((layer, kind), values) in enumerate(sorted(quantiles.items())):
-        last, last_group = in_heads if kind in IN_HEADS else through
+        last, last_group = in_heads if kind in PAIRED else through
         stays = (values > last) | ((values == last) & (group > last_group))
         if multiple_of > 1:
-            stays = _rounded(values, stays, shape.heads if kind in IN_HEADS else 1, multiple_of)
+            stays = _rounded(values, stays, shape.heads if kind in PAIRED else 1, multiple_of)
         for name in ("query", "key") if kind == "pair" else (kind,):
             kept[layer, name] = np.flatnonzero(stays)
     return kept
@@ -393,7 +391,7 @@ def _steps(quantiles: dict) -> list[Step]:
 
 def _outside_heads(quantiles: dict) -> set[int]:
     """The numbers of the groups whose units do not live inside heads."""
-    return {group for group, (_, kind) in enumerate(sorted(quantiles)) if kind not in IN_HEADS}
+    return {group for group, (_, kind) in enumerate(sorted(quantiles)) if kind not in PAIRED}
 
 
 def _nearest(cut, steps: list[Step], target: str, fraction: float) -> Step:

@@ -10,13 +10,16 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from torch import nn
-from transformers import BertModel
+from transformers import BertConfig, BertModel
 
-KINDS = ("query", "key", "value", "attention_output", "intermediate", "output")
+from obce.base.settings import KINDS
 
-# Where the module lives, inside one BertLayer, whose output *is* the units' outputs. For
-# ``intermediate`` it is the activation's output (the module holding dense and GELU).
-PATHS = {
+MODEL_TYPE = "obce_bert"
+"""What a compressed model's configuration calls itself."""
+
+# Inside one BertLayer: the module whose output is the units' outputs. For ``intermediate`` that
+# is the module that holds the linear map and its GELU.
+OUTPUTS = {
     "query": "attention.self.query",
     "key": "attention.self.key",
     "value": "attention.self.value",
@@ -24,8 +27,15 @@ PATHS = {
     "intermediate": "intermediate",
     "output": "output.dense",
 }
+# And the linear map: a unit is one row of its weight matrix, with one entry of its bias.
+WEIGHTS = OUTPUTS | {"intermediate": "intermediate.dense"}
+# The maps that write to the residual stream, and the kind of unit that each of them reads. The
+# other maps read the stream itself.
+READS = {"attention_output": "value", "output": "intermediate"}
+# The kinds whose units live inside attention heads.
+IN_HEADS = ("query", "key", "value")
 
-Key = tuple[int, str]
+Group = tuple[int, str]
 """(layer, kind): the address of one group of units."""
 
 
@@ -89,6 +99,20 @@ class Shape:
         weights += counts["intermediate"] * (d + counts["output"])
         return tokens * weights + tokens**2 * (counts["query"] + counts["value"])
 
+    @classmethod
+    def of(cls, config: BertConfig) -> Shape:
+        """The widths that a configuration states (of a compressed model: those of its original)."""
+        return cls(
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.num_attention_heads,
+            config.intermediate_size,
+        )
+
+    def groups(self) -> list[Group]:
+        """All groups of units: every layer, every kind."""
+        return [(layer, kind) for layer in range(self.layers) for kind in KINDS]
+
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
 
@@ -123,7 +147,7 @@ def find_bert(model: nn.Module) -> BertModel:
 
 def is_compressed(model: nn.Module) -> bool:
     """Whether ``model`` holds a BERT that obce has already made smaller."""
-    return find_bert(model).config.model_type == "obce_bert"
+    return find_bert(model).config.model_type == MODEL_TYPE
 
 
 def dense_bert(model: nn.Module) -> BertModel:
@@ -138,13 +162,7 @@ def dense_bert(model: nn.Module) -> BertModel:
 
 def shape_of(model: nn.Module) -> Shape:
     """The ``Shape`` of the dense BERT inside ``model``."""
-    config = dense_bert(model).config
-    return Shape(
-        config.num_hidden_layers,
-        config.hidden_size,
-        config.num_attention_heads,
-        config.intermediate_size,
-    )
+    return Shape.of(dense_bert(model).config)
 
 
 def count_multiply_adds(model: nn.Module, texts: int = 1, tokens: int = 128) -> int:
@@ -164,12 +182,7 @@ def count_multiply_adds(model: nn.Module, texts: int = 1, tokens: int = 128) -> 
         raise ValueError(f"texts={texts}, tokens={tokens}: there must be at least one of each")
     bert = find_bert(model)
     config = bert.config
-    shape = Shape(
-        config.num_hidden_layers,
-        config.hidden_size,
-        config.num_attention_heads,
-        config.intermediate_size,
-    )
+    shape = Shape.of(config)
     if is_compressed(model):
         layers = [_counts_of(widths) for widths in config.layer_widths]
     else:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from obce.card import METRICS, markdown_table, stages_of
-from obce.evaluation import load_record
-from obce.files import replacing
+from obce.base.files import replacing
+from obce.running.records import load_record, stages_of
+from obce.running.tables import markdown_table
+from obce.tasks import METRICS
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -36,9 +37,7 @@ def section() -> str:
                     " → ".join(f"{sizes[name][part] / 1e6:.2f}" for name in ("dense", "compressed"))
                     for part in ("total", "encoder")
                 ),
-                " → ".join(
-                    f"{timing[name]['median']:.2f}" for name in ("dense", "compressed")
-                ),
+                " → ".join(f"{timing[name]['median']:.2f}" for name in ("dense", "compressed")),
             ]
         )
         first, again, dense = record["tuning"], record["tuning_again"], stages["dense"]
@@ -48,8 +47,7 @@ def section() -> str:
         )
     plan, cpu, how = record["plan"], dense["environment"]["cpu"], timing["dense"]
     facts = [
-        "One run each, seed "
-        f"{dense['seed']}: differences of a point or two say nothing.",
+        f"One run each, seed {dense['seed']}: differences of a point or two say nothing.",
         "The embedded 6-layer MiniLM, dev split.",
         f"Score: {plan['score'].replace('_', ' ')} of the `{plan['cloud']}` cloud over "
         f"{plan['texts']} training texts.",

@@ -11,9 +11,9 @@ import argparse
 from pathlib import Path
 
 import obce
-from obce import glue
-from obce.evaluation import environment, load_record, model_sha256, save_record
-from obce.training import load_classifier
+from obce import tasks
+from obce.running.loading import load_classifier
+from obce.running.records import environment, load_record, model_sha256, save_record
 from obce.units import KINDS
 
 HERE = Path(__file__).parent
@@ -49,9 +49,9 @@ def main() -> None:
     task, path = options.task, HERE / f"trial_{options.task}.json"
     model, tokenizer, _ = load_classifier(options.folder, task)
     record = load_record(path) if path.is_file() else {"rows": []}
-    dev = glue.load(task, "dev")
-    scored = glue.load(task, "train", limit=options.score_texts)
-    repaired = glue.texts(glue.load(task, "train", limit=options.repair_texts))
+    dev = tasks.load(task, "dev")
+    scored = tasks.load(task, "train", limit=options.score_texts)
+    repaired = tasks.texts(tasks.load(task, "train", limit=options.repair_texts))
 
     def metrics(classifier) -> dict[str, float]:
         found = obce.evaluate(classifier, tokenizer, task, dataset=dev, progress=False)
@@ -66,13 +66,13 @@ def main() -> None:
             "score_texts": len(scored),
             "repair_texts": len(repaired),
             "dev_rows": len(dev),
-            "data_sha256": glue.data_sha256(dev),
+            "data_sha256": tasks.data_sha256(dev),
             "seed": 0,
             "dense": metrics(model),
             "environment": environment(),
         }
     done = [row["case"] for row in record["rows"]]
-    with obce.collect(model, tokenizer, glue.texts(scored)) as found:
+    with obce.collect(model, tokenizer, tasks.texts(scored)) as found:
         for case in CASES:
             case = case | {"kinds": list(case["kinds"])}
             if case in done:

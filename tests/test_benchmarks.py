@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from obce.speed import running_threads
+from obce.running.speed import running_threads
 
 ROOT = Path(__file__).resolve().parents[1]
 

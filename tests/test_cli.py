@@ -17,7 +17,8 @@ from transformers import (
 )
 
 import obce
-from obce import glue, jobs
+from obce import tasks
+from obce.jobs import arguments
 
 TASK = "mini-sentiment"
 
@@ -30,7 +31,7 @@ def folder(tmp_path_factory):
 def tiny_model(tokenizer, target, layers=3, task=TASK):
     """A tiny classifier with a head for the task, saved like any other."""
     torch.manual_seed(0)
-    labels = dict(enumerate(glue.get_task(task).labels))
+    labels = dict(enumerate(tasks.get_task(task).labels))
     config = BertConfig(
         hidden_size=24,
         num_hidden_layers=layers,
@@ -70,9 +71,7 @@ def job(dense, out, *more):
 
 def test_main_job_saves_a_smaller_model_with_card_plan_and_record(run, dense, folder):
     out = folder / "small"
-    status, printed, errors = run(
-        *job(dense, out, "--level", "medium", "--finetune-epochs", 0.5)
-    )
+    status, printed, errors = run(*job(dense, out, "--level", "medium", "--finetune-epochs", 0.5))
     assert (status, errors) == (0, "")
     record = json.loads((out / "record.json").read_text())
     plan = obce.Plan.load(out / "plan.json")
@@ -366,6 +365,6 @@ def test_main_module_is_what_the_entry_point_runs():
     "option", [("--keep-encoder", "7"), ("--keep-total", "-1"), ("--percentile", "101")]
 )
 def test_a_fraction_out_of_range_is_refused_before_anything_is_trained(option):
-    cut = jobs.Cut(**{option[0][2:].replace("-", "_"): float(option[1])})
+    cut = arguments.Cut(**{option[0][2:].replace("-", "_"): float(option[1])})
     with pytest.raises(ValueError, match=f"={option[1]}: it"):
         cut.check()

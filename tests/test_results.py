@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from obce import glue
+from obce import tasks
 
 ROOT = Path(__file__).parent.parent
 RECORDS = sorted((ROOT / "results").glob("compress_*.json"))
@@ -24,7 +24,7 @@ def test_readme_table_is_made_from_the_records():
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_record_holds_what_a_reader_needs_to_judge_it(path):
     record = json.loads(path.read_text(encoding="utf-8"))
-    task = glue.get_task(record["task"])
+    task = tasks.get_task(record["task"])
     assert set(record["stages"]) == {"dense", "cut", "repaired", "finetuned"}
     for name, stage in record["stages"].items():
         assert stage["complete"] and stage["rows_used"] == task.rows["dev"]

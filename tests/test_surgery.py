@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 import obce
 from obce.modeling import AUTO_CLASSES
-from obce.units import KINDS, PATHS, Shape, count_parameters, find_bert
+from obce.units import KINDS, OUTPUTS, Shape, count_parameters, find_bert
 
 TINY = Shape(layers=3, hidden=24, heads=4, intermediate=40)  # conftest's tiny_config
 HEADS = [range(6 * head, 6 * head + 6) for head in range(4)]
@@ -91,7 +91,7 @@ def masked(model, kept):
             result[..., units] = output[..., units]
             return result
 
-        module = find_bert(model).encoder.layer[layer].get_submodule(PATHS[kind])
+        module = find_bert(model).encoder.layer[layer].get_submodule(OUTPUTS[kind])
         handles.append(module.register_forward_hook(mask))
     yield
     for handle in handles:
@@ -322,15 +322,15 @@ def test_fits_state_the_calibration_error_before_and_after(tiny_classifier, toke
     dense, plan = tiny_classifier, plan_for(tiny_classifier, AWKWARD)
     texts = encoded(tokenizer, sentences)
     wanted = sums(dense, texts)
-    cut = obce.compress(dense, plan)
-    small = obce.compress(dense, plan, repair="least_squares", texts=sentences, tokenizer=tokenizer)
+    cut, small = obce.cut(dense, plan), obce.cut(dense, plan)
+    fits = obce.repair(dense, small, plan, texts=sentences, tokenizer=tokenizer)
     order = [(i, kind) for i in range(3) for kind in ("attention_output", "output")]
-    assert [(fit.layer, fit.kind) for fit in small.repair_fits] == order
+    assert [(fit.layer, fit.kind) for fit in fits] == order
     after = sums(small, texts)
-    for fit in small.repair_fits:
+    for fit in fits:
         # The maps before it are repaired by now, this one is not.
         partly = copy.deepcopy(small)
-        name = f"bert.encoder.layer.{fit.layer}.{PATHS[fit.kind]}"
+        name = f"bert.encoder.layer.{fit.layer}.{OUTPUTS[fit.kind]}"
         partly.get_submodule(name).load_state_dict(cut.get_submodule(name).state_dict())
         key = (fit.layer, fit.kind)
         before = mean_square(sums(partly, texts)[key] - wanted[key])
@@ -346,16 +346,12 @@ def test_least_squares_never_raises_the_calibration_error(
     for seed, kinds in enumerate([KINDS, ("intermediate", "value"), ("query", "key", "output")]):
         scores = random_scores(TINY, seed)
         plan = obce.plan(tiny_bert, scores, percentile=60, kinds=kinds, heads="free")
-        small = obce.compress(
-            tiny_bert,
-            plan,
-            repair="least_squares",
-            texts=sentences[:texts],
-            tokenizer=tokenizer,
-            ridge=ridge,
+        small = obce.cut(tiny_bert, plan)
+        fits = obce.repair(
+            tiny_bert, small, plan, texts=sentences[:texts], tokenizer=tokenizer, ridge=ridge
         )
-        assert all(0 <= fit.after <= fit.before for fit in small.repair_fits)
-        assert sum(fit.after < fit.before for fit in small.repair_fits) >= 4
+        assert all(0 <= fit.after <= fit.before for fit in fits)
+        assert sum(fit.after < fit.before for fit in fits) >= 4
 
 
 def test_repair_brings_a_real_model_nearer_to_itself(embedded, tokenizer, sentences):
@@ -413,7 +409,7 @@ def relative(found, expected):
 @pytest.mark.parametrize("kind", ["value", "attention_output", "intermediate", "output"])
 def test_removed_constant_units_leave_no_trace(tiny_classifier, tokenizer, sentences, kind, repair):
     layer = tiny_classifier.bert.encoder.layer[1]
-    linear = layer.get_submodule("intermediate.dense" if kind == "intermediate" else PATHS[kind])
+    linear = layer.get_submodule("intermediate.dense" if kind == "intermediate" else OUTPUTS[kind])
     with torch.no_grad():
         linear.weight[:7] = 0  # they say their bias, whatever they read
     before = outputs(tiny_classifier)[0]
@@ -511,6 +507,8 @@ def test_huge_constant_units_do_not_stop_least_squares(tiny_bert, tokenizer, sen
 
 # Bad input.
 
+CALIBRATION = {"repair": "least_squares", "texts": ["a"], "tokenizer": object()}
+
 
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -518,8 +516,8 @@ def test_huge_constant_units_do_not_stop_least_squares(tiny_bert, tokenizer, sen
         ({"repair": "magic"}, "unknown repair 'magic'; there are none, constant, least_squares"),
         ({"repair": "constant"}, "repair='constant' needs texts= and tokenizer="),
         ({"repair": "least_squares"}, "repair='least_squares' needs texts= and tokenizer="),
-        ({"ridge": -1}, "ridge=-1: it must not be negative"),
-        ({"ridge": float("nan")}, "ridge=nan"),
+        ({"ridge": -1} | CALIBRATION, "ridge=-1: it must not be negative"),
+        ({"ridge": float("nan")} | CALIBRATION, "ridge=nan"),
     ],
 )
 def test_bad_requests_are_refused(tiny_bert, options, message):

@@ -33,9 +33,7 @@ def on_meta(model_class, **config):
         return model_class(BertConfig(**config))
 
 
-@pytest.mark.parametrize(
-    ("config", "number"), [(BASE, 82_944), (LARGE, 221_184), (MINILM, 20_736)]
-)
+@pytest.mark.parametrize(("config", "number"), [(BASE, 82_944), (LARGE, 221_184), (MINILM, 20_736)])
 def test_number_of_units(config, number):
     shape = units.shape_of(on_meta(BertModel, **config))
     assert shape.units == number
@@ -66,9 +64,7 @@ def test_number_of_parameters(config, total, encoder, embeddings):
 def test_a_task_head_counts_as_head():
     plain = count_parameters(on_meta(BertModel))
     classifier = count_parameters(on_meta(BertForSequenceClassification, num_labels=3))
-    assert classifier == plain._replace(
-        total=plain.total + 769 * 3, head=plain.head + 769 * 3
-    )
+    assert classifier == plain._replace(total=plain.total + 769 * 3, head=plain.head + 769 * 3)
 
 
 def test_tied_matrices_count_once(tiny_config):
@@ -86,7 +82,7 @@ def test_widths_of_a_layer(tiny_bert):
     assert shape.head_size == 6
     assert str(shape) == "3 layers, hidden size 24, 4 heads, intermediate size 40"
     for layer in tiny_bert.encoder.layer:
-        for kind, path in units.PATHS.items():
+        for kind, path in units.OUTPUTS.items():
             path = "intermediate.dense" if kind == "intermediate" else path
             assert layer.get_submodule(path).out_features == shape.width(kind)
 

@@ -7,7 +7,7 @@ import os
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from obce.files import replacing
+from obce.base.files import replacing
 
 DARK, LIGHT = "#1b4965", "#bcd4e6"
 

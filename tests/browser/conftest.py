@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-from check_book import ROOT
 
-sys.path.insert(0, str(ROOT / "book"))
-
-import browser as chromium  # noqa: E402
+from tools import browser as chromium
+from tools.check_book import ROOT
 
 SITE = ROOT / "_build" / "html"
 

@@ -8,8 +8,9 @@ import sys
 import unicodedata
 
 import pytest
-from check_book import ROOT, markdown, sources, title
 from pypdf import PdfReader
+
+from tools.check_book import ROOT, markdown, sources, title
 
 SITE = ROOT / "_build" / "html"
 PAGES = {name: markdown(source) for name, source in sources().items()}
@@ -24,7 +25,7 @@ def squeezed(text: str) -> str:
 def printed(tmp_path_factory, address):
     file = tmp_path_factory.mktemp("print") / "book.pdf"
     # a process of its own: two Playwrights do not live in one
-    subprocess.run([sys.executable, str(ROOT / "book" / "print_pdf.py"), str(file)], check=True)
+    subprocess.run([sys.executable, "-m", "tools.print_pdf", str(file)], check=True, cwd=ROOT)
     return PdfReader(file)
 
 
@@ -70,7 +71,7 @@ def test_links_within_the_book_stay_in_the_pdf(printed):
 
 def test_without_a_book_it_says_what_to_do(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", "import print_pdf, pathlib as p;"
+        [sys.executable, "-c", "from tools import print_pdf; import pathlib as p;"
          "print_pdf.print_pdf(p.Path('none'), p.Path('none.pdf'))"],
         cwd=ROOT / "book", capture_output=True, text=True,
     )  # fmt: skip

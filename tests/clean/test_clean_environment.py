@@ -16,14 +16,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from check_book import ROOT, sources
 from nbclient import NotebookClient
 
 import obce
-
-sys.path.insert(0, str(ROOT / "book"))
-
-from make_student import BEGIN, make  # noqa: E402
+from tools.check_book import ROOT, sources
+from tools.make_student import BEGIN, make
 
 NOTEBOOKS = {path.stem: path for path in sources().values() if path.suffix == ".ipynb"}
 CHAPTERS = [name for name in NOTEBOOKS if BEGIN in NOTEBOOKS[name].read_text(encoding="utf-8")]

@@ -1,0 +1,1 @@
+"""The ground: settings, checks, files, the Hub, threads, processes, devices."""

@@ -1,0 +1,64 @@
+"""Where a model runs, and in which mode."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from obce.base import distributed
+from obce.base.checks import check_choice
+from obce.base.settings import DEVICES
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """``auto`` is the CUDA GPU if there is one, else the CPU; ``cpu`` and ``cuda`` insist.
+
+    Of many processes on a machine, each has a GPU of its own.
+    """
+    check_choice("device", device, DEVICES)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda': PyTorch sees no CUDA GPU here; choose cpu or auto")
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    here, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if distributed.size() > 1 and here >= gpus:
+        raise ValueError(
+            f"device {device!r}: {gpus} GPUs here are too few for process {here} (from 0) of this "
+            "machine; start one process per GPU, or choose cpu"
+        )
+    return torch.device("cuda")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module in evaluation mode; afterwards each is as it was before."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+@contextmanager
+def on_device(model: PreTrainedModel, device: str = "auto") -> Iterator[torch.device]:
+    """Move a model to a device (see :func:`pick_device`) and afterwards back to where it was."""
+    target, home = pick_device(device), model.device
+    try:
+        model.to(target)
+        yield target
+    finally:
+        model.to(home)
+
+
+@contextmanager
+def inference(model: PreTrainedModel, device: str = "auto") -> Iterator[torch.device]:
+    """Evaluation mode on a device, no gradients; the model goes back to its mode and device."""
+    with on_device(model, device) as target, evaluating(model), torch.inference_mode():
+        yield target

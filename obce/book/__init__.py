@@ -1,0 +1,1 @@
+"""What the chapters need and nothing else imports: checkers of exercises, figures."""

@@ -1,0 +1,88 @@
+"""Figures of the chapters, readable without colour.
+
+What the chapters build their figures from draws into the ``Axes`` that it is given; what moves
+returns HTML. What the package draws for its users is here too, so that a chapter has one name for
+all its figures.
+"""
+
+from obce.book.figures.buckets import buckets_on_a_line, memory_by_tokens, shares_by_buckets
+from obce.book.figures.milliseconds import predicted_and_measured, roofline
+from obce.book.figures.neurons import (
+    bert_layer,
+    lines_by_layer,
+    quantiles_by_layer,
+    ragged_heatmap,
+    rank_matrix,
+    sorted_maxima,
+    token_bars,
+    token_strips,
+    two_classes,
+    two_fractions,
+    what_goes_with_a_unit,
+    where_parameters_are,
+)
+from obce.book.figures.points import (
+    barcode,
+    cloud_on_a_line,
+    dendrogram_and_barcode,
+    diagram,
+    discs,
+    last_gaps,
+    matched_deaths,
+    matching,
+    spanning_tree,
+)
+from obce.book.figures.processes import seconds_by_processes, shared_matrix
+from obce.book.figures.results import (
+    before_and_after,
+    method_in_one_picture,
+    shares_of_dense,
+    sizes_and_scores,
+    trial_rows,
+)
+from obce.book.figures.sliders import growing_discs, noise_slider, sliding_scale
+from obce.plots import DARK, save, scores_by_layer, stages, use_book_style
+
+__all__ = [
+    "DARK",
+    "barcode",
+    "before_and_after",
+    "bert_layer",
+    "buckets_on_a_line",
+    "cloud_on_a_line",
+    "dendrogram_and_barcode",
+    "diagram",
+    "discs",
+    "growing_discs",
+    "last_gaps",
+    "lines_by_layer",
+    "matched_deaths",
+    "matching",
+    "memory_by_tokens",
+    "method_in_one_picture",
+    "noise_slider",
+    "predicted_and_measured",
+    "quantiles_by_layer",
+    "ragged_heatmap",
+    "rank_matrix",
+    "roofline",
+    "save",
+    "scores_by_layer",
+    "seconds_by_processes",
+    "shared_matrix",
+    "shares_by_buckets",
+    "shares_of_dense",
+    "sizes_and_scores",
+    "sliding_scale",
+    "sorted_maxima",
+    "spanning_tree",
+    "stages",
+    "token_bars",
+    "token_strips",
+    "trial_rows",
+    "two_classes",
+    "two_fractions",
+    "use_book_style",
+    "what_goes_with_a_unit",
+    "where_parameters_are",
+]

@@ -1,0 +1,146 @@
+"""Figures of part III and of the landing page, from records and live runs."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from obce.plots.style import DARK, LIGHT
+from obce.running.records import stages_of
+from obce.tasks import METRICS
+
+
+def shares_of_dense(axes, records: dict[str, dict]) -> None:
+    """What each stage of some compression jobs keeps of the dense model's main metric, in percent.
+
+    One row per task, ``{name: record}``: a cross for the cut, a circle after the repair, a
+    diamond after the last fine-tuning; the dense model stands at 100.
+    """
+    marks = {
+        "cut": ("x", "cut"),
+        "repaired": ("o", "cut, repaired"),
+        "finetuned": ("D", "cut, repaired, fine-tuned"),
+    }
+    axes.axvline(100, color="black", linewidth=1, linestyle="--")
+    for row, record in enumerate(records.values()):
+        found = stages_of(record)
+        dense = found["dense"]["value"]
+        shares = {stage: 100 * found[stage]["value"] / dense for stage in marks if stage in found}
+        axes.hlines(row, min(shares.values()), 100, color=LIGHT, linewidth=5, zorder=1)
+        for stage, share in shares.items():
+            marker, label = marks[stage]
+            face = "white" if stage == "repaired" else DARK
+            axes.plot(
+                share, row, marker, markersize=8, color=DARK, markerfacecolor=face,
+                markeredgewidth=1.8, linestyle="none", label=label if row == 0 else None,
+            )  # fmt: skip
+    labels = [f"{name}\n{METRICS[record['stages']['dense']['metric']]}" for name, record in
+              records.items()]  # fmt: skip
+    axes.set_yticks(range(len(records)), labels, fontsize=9)
+    axes.set_ylim(len(records) - 0.5, -0.5)
+    axes.set_xlim(left=min(-4, axes.get_xlim()[0]))
+    axes.set_xlabel("share of the dense model's metric (%)")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3, handletextpad=0.2)
+
+
+def before_and_after(axes, rows: dict[str, tuple[float, float]], dense: float) -> None:
+    """One row per way of choosing units, ``{name: (cut, repaired)}`` in percent: an open circle
+    for the cut, a full one after the repair; the dashed line is the dense model."""
+    axes.axvline(dense, color="black", linewidth=1, linestyle="--")
+    for place, (cut, repaired) in enumerate(rows.values()):
+        axes.plot([cut, repaired], [place, place], color=LIGHT, linewidth=4, linestyle="-")
+        for value, face in ((cut, "white"), (repaired, DARK)):
+            axes.plot(
+                value, place, "o", markersize=7, color=DARK, markerfacecolor=face,
+                markeredgewidth=1.6,
+            )  # fmt: skip
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def trial_rows(axes, record: dict, rows: dict[str, dict]) -> None:
+    """The main metric of some rows of a trial, ``{name: row}``, before and after the repair."""
+    metric = next(iter(record["dense"]))
+    values = {
+        name: tuple(100 * row[stage][metric] for stage in ("cut", "repaired"))
+        for name, row in rows.items()
+    }
+    before_and_after(axes, values, 100 * record["dense"][metric])
+    axes.set_xlabel(f"{METRICS[metric]} (%)")
+    axes.set_title(f"{record['task']}, dev", fontsize=10)
+
+
+def sizes_and_scores(
+    axes, rows: list[tuple[str, float, float, str]], places: dict[str, str] | None = None
+) -> None:
+    """Models as points, ``(name, millions of parameters, metric in %, marker)``, each with its
+    name to the right, or where ``places`` says (``left``, ``below``). Squares are full, all other
+    markers open."""
+    offsets = {
+        "right": ((8, 0), "left", "center"),
+        "left": ((-8, 0), "right", "center"),
+        "below": ((0, -7), "center", "top"),
+    }
+    for name, size, metric, marker in rows:
+        axes.plot(
+            size, metric, marker, markersize=8, color=DARK, markeredgewidth=1.6,
+            markerfacecolor=DARK if marker == "s" else "white",
+        )  # fmt: skip
+        offset, ha, va = offsets[(places or {}).get(name, "right")]
+        axes.annotate(
+            name, (size, metric), xytext=offset, textcoords="offset points", fontsize=8, ha=ha,
+            va=va,
+        )  # fmt: skip
+    axes.set_xlabel("parameters (millions)")
+    axes.set_xlim(0, 1.08 * max(size for _, size, *_ in rows))
+
+
+def method_in_one_picture(clouds: dict[str, np.ndarray], radii, plan_percentile, record) -> Figure:
+    """Clouds of units on a line, the merge radii of their layer with the cut, and what it costs.
+
+    Args:
+        clouds: name -> ``(texts,)`` outputs of one unit, in R.
+        radii: ``(units,)`` merge radii of one layer and kind.
+        plan_percentile: units below this percentile of ``radii`` go.
+        record: of a compression job, as ``obce compress`` saves it.
+    """
+    figure = Figure(figsize=(7, 3))
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1.2, 1, 1])
+    for row, cloud in enumerate(reversed(clouds.values())):
+        points = np.sort(cloud)
+        gap = np.diff(points).argmax()
+        left.plot(points, np.full(len(points), row), "|", color="black", markersize=14, alpha=0.5)
+        left.plot(points[gap : gap + 2], [row, row], "-", color=DARK, linewidth=4)
+        wide = points[gap + 1] - points[gap]
+        middle_of_gap = points[gap : gap + 2].mean()
+        left.annotate(f"$r_f$ = {wide:.2f}", (middle_of_gap, row - 0.28), ha="center")
+    left.set_yticks(range(len(clouds)), reversed(clouds), fontsize=9)
+    left.set_ylim(-0.6, len(clouds) - 0.5)
+    left.set_xlabel("mean output for each text")
+    left.set_title("1. watch", loc="left")
+
+    threshold = np.percentile(radii, plan_percentile)
+    bins = np.linspace(0, np.percentile(radii, 99), 31)
+    going = radii[radii < threshold]
+    middle.hist(going, bins, color="white", edgecolor=DARK, hatch="///", label="goes")
+    middle.hist(radii[radii >= threshold], bins, color=DARK, edgecolor=DARK, label="stays")
+    middle.set_xlabel("merge radius $r_f$")
+    middle.set_ylabel("units")
+    middle.legend()
+    middle.set_title("2. choose and cut", loc="left")
+
+    rows = list(stages_of(record).values())
+    values = [100 * row["value"] for row in rows]
+    bars = right.barh(range(len(rows)), values, color=[DARK, *["white"] * 3], edgecolor=DARK)
+    for bar, hatch in zip(bars, ["", "", "...", "xx"], strict=True):
+        bar.set_hatch(hatch)
+    right.bar_label(bars, fmt="%.1f", padding=3, fontsize=9)
+    right.set_yticks(range(len(rows)), ["dense", "cut", "repaired", "fine-tuned"], fontsize=9)
+    right.invert_yaxis()
+    right.set_xlim(0, 122)
+    right.set_xticks([0, 50, 100])
+    right.set_xlabel(f"{METRICS[rows[0]['metric']]} (%)")
+    right.set_title("3. repair and judge", loc="left")
+    return figure

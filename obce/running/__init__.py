@@ -1,0 +1,1 @@
+"""Running models: loading, fine-tuning, evaluation, records, streams, speed, export."""

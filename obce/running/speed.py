@@ -1,0 +1,278 @@
+"""Theory beside practice: seconds of forward passes beside the multiply-adds that they take."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.utils.benchmark.utils.timer import timer
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from obce.base.checks import check_positive
+from obce.base.devices import inference, pick_device
+from obce.base.settings import BATCH_SIZE, LENGTH, SHAPES, TIMING_ROUNDS
+from obce.running.loading import Classifier
+from obce.running.records import environment, spread
+from obce.running.tables import text_table
+from obce.texts import Text, encode, length_limit, padded, sorted_batches
+from obce.units import count_multiply_adds, count_parameters, find_bert
+
+SHORTEST = 0.02  # seconds: a measurement repeats a shorter pass until it is as long
+
+Result = TypeVar("Result")
+
+
+def in_turns(
+    runs: dict[str, Callable[[], Result]], rounds: int, progress: bool = False
+) -> dict[str, list[Result]]:
+    """Call every run once in each round, so that a busy moment hits all of them."""
+    found: dict[str, list[Result]] = {name: [] for name in runs}
+    turns = [name for _ in range(rounds) for name in runs]
+    for name in tqdm(turns, desc="time", unit="pass", disable=not progress, leave=False):
+        found[name].append(runs[name]())
+    return found
+
+
+@contextmanager
+def running_threads(number: int) -> Iterator[None]:
+    """So many threads for torch, and for the homology, which takes its number from torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Benchmark(dict):
+    """What :func:`benchmark` measured: plain JSON values that print as a table."""
+
+    def __str__(self) -> str:
+        against = "against" in self
+        rows = [["batch", "threads", "ms", "to", "10^9 m-adds", "per s"]]
+        if against:
+            rows[0] += ["dense ms", "speed-up", "to", "by m-adds", "share"]
+        for row in self["rows"]:
+            seconds = row["seconds"]
+            cells = [
+                f"{row['texts']}x{row['tokens']}",
+                f"{row['threads']}",
+                f"{1e3 * seconds['median']:.1f}",
+                f"{1e3 * seconds['max']:.1f}",
+                f"{row['multiply_adds'] / 1e9:.2f}",
+                f"{row['multiply_adds'] / seconds['median'] / 1e9:.1f}",
+            ]
+            if against:
+                cells += [
+                    f"{1e3 * row['against_seconds']['median']:.1f}",
+                    f"{row['speed_up']['median']:.2f}",
+                    f"{row['speed_up']['max']:.2f}",
+                    f"{row['multiply_add_ratio']:.2f}",
+                    f"{row['speed_up']['median'] / row['multiply_add_ratio']:.2f}",
+                ]
+            rows.append(cells)
+        return text_table(rows)
+
+
+def benchmark(
+    model: nn.Module,
+    *,
+    against: nn.Module | None = None,
+    shapes: Sequence[tuple[int, int]] = SHAPES,
+    threads: int | Sequence[int] | None = None,
+    repeats: int = 7,
+    device: str = "auto",
+    progress: bool = False,
+) -> Benchmark:
+    """Time the forward pass of a BERT, dense or compressed, beside its multiply-adds.
+
+    Timed is the BertModel inside: embeddings, encoder and pooler, on full batches of random tokens,
+    without gradients. What ``obce.evaluate`` takes also depends on the texts' lengths.
+
+    Args:
+        model: any BERT of transformers, or what :func:`obce.compress <obce.surgery.compress>` made.
+        against: a second one, for instance the dense original; both are timed in turns, and the
+            speed-up is the median of the ratios of neighbouring measurements.
+        shapes: texts and tokens of each batch.
+        threads: of PyTorch on a CPU, one number or several; left alone if left out.
+        repeats: measurements of each model, batch and number of threads.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Returns:
+        a :class:`Benchmark`: under ``rows`` one entry for each batch and number of threads, with
+        ``seconds`` of one pass (``median``, ``min``, ``max``), ``multiply_adds``,
+        ``multiply_adds_per_second`` and, where there is a second model, ``against_seconds``,
+        ``speed_up`` (``median``, ``min``, ``max``) and ``multiply_add_ratio``; beside them
+        ``parameters``, ``bytes`` of the weights, ``device`` and ``environment``.
+
+    Raises:
+        ValueError: no BERT, an argument out of range, a text longer than the model takes.
+    """
+    target = pick_device(device)
+    models = {"model": model} if against is None else {"model": model, "against": against}
+    berts = {name: find_bert(one) for name, one in models.items()}
+    numbers = [threads] if isinstance(threads, int) else threads or [torch.get_num_threads()]
+    check_positive(repeats=repeats, threads=min(numbers))
+    for texts, tokens in shapes:
+        check_positive(texts=texts, tokens=tokens)
+        longest = min(bert.config.max_position_embeddings for bert in berts.values())
+        if tokens > longest:
+            raise ValueError(f"texts of {tokens} tokens: this model takes at most {longest}")
+    rows = [
+        _row(berts, texts, tokens, number, repeats, target, progress)
+        for number in numbers
+        for texts, tokens in shapes
+    ]
+    result = Benchmark(
+        rows=rows,
+        repeats=repeats,
+        device=target.type,
+        environment=environment(),
+        **_size(model),
+    )
+    if against is not None:
+        result["against"] = _size(against)
+    return result
+
+
+def _size(model: nn.Module) -> dict[str, Any]:
+    """Parameters, and the bytes that they and the buffers of the state dict take in a file."""
+    tensors = {t.data_ptr(): t.numel() * t.element_size() for t in model.state_dict().values()}
+    return {"parameters": count_parameters(model)._asdict(), "bytes": sum(tensors.values())}
+
+
+def _row(berts, texts, tokens, threads, repeats, device, progress) -> dict[str, Any]:
+    seconds = times(berts, texts, tokens, threads, repeats, device.type, progress)
+    work = {name: count_multiply_adds(bert, texts, tokens) for name, bert in berts.items()}
+    found = spread(seconds["model"])
+    row = {
+        "texts": texts,
+        "tokens": tokens,
+        "threads": threads,
+        "seconds": found,
+        "multiply_adds": work["model"],
+        "multiply_adds_per_second": work["model"] / found["median"],
+    }
+    if "against" in berts:
+        row["against_seconds"] = spread(seconds["against"])
+        row["speed_up"] = spread(ratios(seconds["against"], seconds["model"]))
+        row["multiply_add_ratio"] = work["against"] / work["model"]
+    return row
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """The ratios of neighbouring measurements of two models that were timed in turns."""
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def times(
+    models: dict[str, nn.Module],
+    texts: int,
+    tokens: int,
+    threads: int,
+    repeats: int,
+    device: str = "cpu",
+    progress: bool = False,
+) -> dict[str, list[float]]:
+    """Seconds of one pass of the BertModel inside each of several models, timed in turns."""
+    berts = {name: find_bert(model) for name, model in models.items()}
+    vocabulary = min(bert.config.vocab_size for bert in berts.values())
+    target = pick_device(device)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary, (texts, tokens), generator=generator).to(target)
+    with running_threads(threads), ExitStack() as stack:
+        for bert in berts.values():
+            stack.enter_context(inference(bert, device))
+        runs = {name: _measurement(bert, ids) for name, bert in berts.items()}
+        return in_turns(runs, repeats, progress)
+
+
+def _measurement(bert: nn.Module, ids: torch.Tensor) -> Callable[[], float]:
+    """A function that measures the seconds of one pass.
+
+    The clock is that of torch.utils.benchmark, which waits for a GPU. Its ``Timer`` isn't used:
+    it measures one statement after the other, and warms up by two more passes each time.
+    """
+
+    def seconds(passes: int) -> float:
+        start = timer()
+        for _ in range(passes):
+            bert(ids)
+        return (timer() - start) / passes
+
+    first = seconds(1)  # sets up what later passes find ready
+    passes = 1 if first > 10 * SHORTEST else math.ceil(SHORTEST / seconds(1))
+    return lambda: seconds(passes)
+
+
+def time_per_1000(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Text],
+    *,
+    max_length: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    repeats: int = TIMING_ROUNDS,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Seconds of forward passes per 1,000 texts: the ``median`` of ``repeats``, ``min``, ``max``.
+
+    The texts are tokenized, sorted by length and batched beforehand, and one batch runs untimed.
+    Batch size, threads and device, without which the number means little, are in the answer.
+
+    Raises:
+        ValueError: no texts, an argument out of range.
+    """
+    check_positive(batch_size=batch_size, repeats=repeats)
+    target = pick_device(device)
+    rows = encode(tokenizer, texts, length_limit(model, max_length, LENGTH))
+    groups = sorted_batches(rows, batch_size)
+    batches = [batch for _, batch in padded(tokenizer, rows, groups, target)]
+
+    def run(batches: list[dict[str, torch.Tensor]]) -> float:
+        start = time.perf_counter()
+        for batch in batches:
+            model(**batch).logits.cpu()  # the copy waits for the GPU
+        return (time.perf_counter() - start) * 1000 / len(rows)
+
+    with inference(model, device):
+        run(batches[:1])
+        seconds = [run(batches) for _ in range(repeats)]
+    return {
+        **spread(seconds),
+        "repeats": repeats,
+        "texts": len(rows),
+        "batch_size": batch_size,
+        "device": target.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def time_side_by_side(
+    classifiers: dict[str, Classifier],
+    texts: Sequence,
+    *,
+    rounds: int = TIMING_ROUNDS,
+    progress: bool = False,
+    **options,
+) -> dict[str, dict[str, Any]]:
+    """``time_per_1000`` of several models in turn, so that a busy moment hits all of them.
+
+    Returns:
+        per model the median, least and most of ``rounds``, and what else they depend on.
+    """
+    runs = {
+        name: partial(time_per_1000, one.model, one.tokenizer, texts, repeats=1, **options)
+        for name, one in classifiers.items()
+    }
+    return {
+        name: {**found[0], **spread([one["median"] for one in found]), "repeats": rounds}
+        for name, found in in_turns(runs, rounds, progress).items()
+    }

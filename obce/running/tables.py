@@ -1,0 +1,21 @@
+"""Tables for people: aligned text and Markdown."""
+
+from __future__ import annotations
+
+
+def text_table(rows: list[list[str]]) -> str:
+    """Rows as aligned text: the first column to the left, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def markdown_table(rows: list[list[str]]) -> str:
+    """Rows as a Markdown table, numbers to the right."""
+    head, *body = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([head, "|---|" + "---:|" * (len(rows[0]) - 1), *body])

@@ -1,0 +1,338 @@
+"""Loading classifiers, and fine-tuning them on a GLUE task with the transformers Trainer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.utils.data import BatchSampler, DataLoader
+from tqdm import tqdm
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from obce import tasks
+from obce.base import distributed
+from obce.base.checks import check_positive
+from obce.base.devices import pick_device
+from obce.base.files import writing_to
+from obce.base.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, LENGTH
+from obce.running.evaluation import predict
+from obce.running.loading import quiet, save_classifier, set_labels
+from obce.running.records import model_sha256
+from obce.texts import encode, length_limit
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Take note of Ctrl-C, to be looked at between steps; a second one interrupts at once.
+
+    Raised wherever it arrives, KeyboardInterrupt can be lost in training: Python drops what is
+    raised inside a weak reference's callback, and torch and accelerate have many.
+    """
+    pressed: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    ours = main and before is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a fine-tuning run did: ``steps`` of the whole run, of which ``resumed_from`` were done
+    by an earlier call; ``seconds`` of this call; ``loss``, the mean of the last 50 steps (None
+    if this call made none); ``metrics`` on ``dev``, if given."""
+
+    steps: int
+    resumed_from: int
+    seconds: float
+    loss: float | None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class _Order(LengthGroupedSampler):
+    """Rows of like length together, in an order that follows from seed and epoch alone, so that
+    a resumed run meets the rows that an uninterrupted one would have met."""
+
+    def __init__(self, trainer: _Trainer):
+        lengths = [len(row["input_ids"]) for row in trainer.train_dataset]
+        generator = torch.Generator()
+        super().__init__(trainer.rows_per_step, lengths=lengths, generator=generator)
+        self.trainer = trainer
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator.manual_seed(self.trainer.args.seed + int(self.trainer.state.epoch or 0))
+        return super().__iter__()
+
+
+class _Shares(BatchSampler):
+    """This process's rows of every batch; of a last batch with too few rows, one that counts 0."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield distributed.mine(batch) or batch[:1]
+
+
+class _Trainer(Trainer):
+    """A Trainer with that order, which stops at the first loss that is not finite.
+
+    The Trainer of many processes averages their gradients. Here each step's rows are those of one
+    process, shared out: every row of an epoch is seen once, also where a batch does not divide.
+    """
+
+    losses: deque[float]
+    rows_per_step: int
+
+    def get_train_dataloader(self) -> DataLoader:
+        sampler = _Shares(_Order(self), self.rows_per_step, drop_last=False)
+        return DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self.data_collator)
+
+    def _weight(self) -> float:
+        """What makes the mean over processes of mean losses the mean over the step's rows."""
+        total = len(self.train_dataset)
+        done = self.state.global_step % math.ceil(total / self.rows_per_step) * self.rows_per_step
+        rows = range(min(self.rows_per_step, total - done))
+        return len(distributed.mine(rows)) * distributed.size() / len(rows)
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict, **options: Any) -> torch.Tensor:
+        if distributed.size() == 1:
+            return super().compute_loss(model, inputs, **options)
+        return model(**inputs).loss * self._weight()
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with distributed.together(), writing_to(Path(self.args.output_dir)):
+            super()._save_checkpoint(*args, **kwargs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        mean = loss.double().cpu() / distributed.size()
+        distributed.add_up(mean)
+        self.losses.append(mean.item())
+        if not math.isfinite(self.losses[-1]):
+            raise ValueError(
+                f"the loss became {self.losses[-1]} at step {self.state.global_step + 1}: "
+                "lower the learning rate, or check the model for NaN weights"
+            )
+        return loss
+
+
+class _Monitor(TrainerCallback):
+    """The progress bar, and a checkpoint every ``seconds`` and at Ctrl-C, which stops.
+
+    Processes read their clocks and meet Ctrl-C at other moments; what one wants, all do.
+    """
+
+    def __init__(self, losses: deque[float], progress: bool, seconds: float):
+        self.losses, self.progress, self.seconds = losses, progress, seconds
+        self.bar: tqdm | None = None
+        self.interrupts: list[int] = []
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.saved = time.monotonic()
+        total, done = state.max_steps, state.global_step
+        self.bar = distributed.bar(
+            self.progress, total=total, initial=done, desc="fine-tune", unit="step"
+        )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.set_postfix(loss=f"{np.mean(self.losses):.3f}", refresh=False)
+        self.bar.update()
+        due = time.monotonic() - self.saved >= self.seconds
+        due, stop = distributed.any_of(due, bool(self.interrupts))
+        control.should_save = due or stop
+        control.should_training_stop |= stop
+
+    def on_save(self, args, state, control, **kwargs):
+        self.saved = time.monotonic()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+@distributed.joined()
+def finetune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: str,
+    *,
+    train: Dataset,
+    dev: Dataset | None = None,
+    output_dir: str | os.PathLike,
+    epochs: float = EPOCHS,
+    learning_rate: float = LEARNING_RATE,
+    batch_size: int = BATCH_SIZE,
+    max_length: int | None = None,
+    seed: int = 0,
+    resume: bool = True,
+    device: str = "auto",
+    bf16: bool = False,
+    progress: bool = True,
+    checkpoint_seconds: float = 120.0,
+) -> Training:
+    """Fine-tune a classifier in place and save it, with its tokenizer, into ``output_dir``.
+
+    AdamW (weight decay 0.01), a warm-up over the first tenth of the steps, then linear decay;
+    batches of like length. ``epochs`` may be a fraction. Texts of more than ``max_length``
+    tokens (128 by default, less if the model takes less) are cut. ``bf16`` computes in bfloat16
+    under autocast. Every ``checkpoint_seconds``, and at Ctrl-C, the state goes to
+    ``output_dir/checkpoints``:
+    the same call made again after an interruption goes on from there and ends where an
+    uninterrupted one would have. The model's files come into ``output_dir`` at the very end,
+    and the checkpoints go.
+
+    Of many processes each takes an equal share of every batch, whose ``batch_size`` rows are
+    counted over all of them; the gradients are averaged, so that all end with the same weights.
+    ``output_dir`` must be a folder that all of them see; the main process writes the model.
+
+    Raises:
+        ValueError: an argument out of range, rows without labels, a model whose labels are not
+            the task's, a loss that is not finite, or checkpoints of another job in
+            ``output_dir`` (``resume=False`` discards them).
+        OSError: ``output_dir`` cannot be written.
+    """
+    start = time.perf_counter()
+    info = tasks.get_task(task)
+    check_positive(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
+    processes = distributed.size()
+    if batch_size % processes:
+        raise ValueError(
+            f"batch_size={batch_size} rows cannot be shared equally by {processes} processes: "
+            f"choose a multiple of {processes}"
+        )
+    if "label" not in train.column_names:
+        raise ValueError(f"the training rows of {info.name} have no labels")
+    tasks.check_labels(info.name, model.config)
+    max_length = length_limit(model, max_length, LENGTH)
+    target, home = pick_device(device), model.device
+    rows = encode(tokenizer, tasks.texts(train), max_length)
+    names = ("input_ids", "token_type_ids")
+    rows = [
+        {**{n: row[n] for n in names}, "label": label}
+        for row, label in zip(rows, train["label"], strict=True)
+    ]
+    job = {
+        "task": info.name, "epochs": epochs, "learning_rate": learning_rate,
+        "batch_size": batch_size, "max_length": max_length, "seed": seed, "bf16": bf16,
+        "training data": tasks.data_sha256(train), "starting model": model_sha256(model),
+    }  # fmt: skip
+    output_dir = Path(output_dir)
+    checkpoints = output_dir / "checkpoints"
+    last = distributed.by_main(lambda: _last_checkpoint(checkpoints, job, resume))
+    set_labels(model.config, info)
+    losses: deque[float] = deque(maxlen=50)
+    monitor = _Monitor(losses, progress, checkpoint_seconds)
+    with quiet():
+        trainer = _Trainer(
+            model=model,
+            args=TrainingArguments(
+                output_dir=str(checkpoints),
+                num_train_epochs=epochs,
+                learning_rate=learning_rate,
+                per_device_train_batch_size=batch_size // processes,
+                warmup_steps=0.1,  # a fraction of all steps
+                weight_decay=0.01,
+                seed=seed,
+                bf16=bf16,
+                use_cpu=target.type == "cpu",
+                report_to="none",
+                logging_strategy="no",
+                save_strategy="no",  # _Monitor asks for checkpoints
+                save_total_limit=1,
+                disable_tqdm=True,
+                average_tokens_across_devices=False,  # _Trainer weighs the losses
+                ddp_find_unused_parameters=any(p.numel() == 0 for p in model.parameters()),
+            ),
+            train_dataset=rows,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            callbacks=[monitor],
+        )
+        trainer.losses, trainer.rows_per_step = losses, batch_size
+        if distributed.rank():
+            torch.manual_seed(seed + distributed.rank())  # other dropout for other rows
+        trainer.remove_callback(PrinterCallback)
+        try:
+            with _interrupts() as monitor.interrupts:
+                steps = trainer.train(resume_from_checkpoint=last).global_step
+            if any(distributed.any_of(bool(monitor.interrupts))):
+                raise KeyboardInterrupt
+        except ValueError:
+            if distributed.is_main():  # resumed, the same job would come to the same end
+                shutil.rmtree(checkpoints)
+            raise
+        finally:
+            monitor.close()
+            model.to(home).eval()
+
+    def save() -> None:
+        save_classifier(model, tokenizer, output_dir, by=checkpoints)
+        shutil.rmtree(checkpoints)
+
+    distributed.by_main(save)
+    metrics = {}
+    if dev is not None:
+        logits = predict(
+            model, tokenizer, dev, max_length=max_length, device=device, progress=progress
+        )
+        metrics = tasks.compute_metrics(info.name, logits, dev["label"])
+    resumed_from = int(last.rpartition("-")[2]) if last else 0
+    loss = float(np.mean(losses)) if losses else None
+    return Training(steps, resumed_from, time.perf_counter() - start, loss, metrics)
+
+
+def _last_checkpoint(checkpoints: Path, job: dict[str, Any], resume: bool) -> str | None:
+    """Make the folder of a job's checkpoints; return its last whole one, if there is any."""
+    if checkpoints.exists() and not resume:
+        shutil.rmtree(checkpoints)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for folder in checkpoints.glob("checkpoint-*"):
+        try:  # the Trainer writes this file last
+            state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+            found[state["global_step"]] = folder
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
+    about = checkpoints / "job.json"
+    if found:
+        other = json.loads(about.read_text(encoding="utf-8"))
+        changed = [key for key in job if other.get(key) != job[key]]
+        if changed:
+            raise ValueError(
+                f"{checkpoints.parent} holds an unfinished run with another {', '.join(changed)}: "
+                "finish it, discard it with resume=False, or choose another folder"
+            )
+    about.write_text(json.dumps(job, indent=1), encoding="utf-8")
+    return str(found[max(found)]) if found else None

@@ -1,0 +1,135 @@
+"""The stored pages: complete, executed once in order, readable without colour or sight."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tools import run_pages
+from tools.check_book import ROOT, dead_links, missing, page_names, sources
+
+NOTEBOOKS = [path for path in sources().values() if path.suffix == ".ipynb"]
+LINK = '<a class="headerlink" href="#first">#</a>'
+notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path: Path) -> list[dict]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [c for c in cells if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+
+
+def test_every_page_is_in_the_table_of_contents():
+    pages = {p for suffix in ("*.ipynb", "*.md") for p in (ROOT / "book").glob(suffix)}
+    assert pages == set(sources().values())
+
+
+def test_only_listed_pages_are_built():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    assert config["only_build_toc_files"] is True
+
+
+@notebooks
+def test_executed_once_from_top_to_bottom(path):
+    counts = [cell["execution_count"] for cell in code_cells(path)]
+    assert counts == list(range(1, len(counts) + 1))
+    assert counts, "a notebook without code should be a Markdown page"
+
+
+@notebooks
+def test_outputs_hold_no_error_and_no_stderr(path):
+    outputs = [output for cell in code_cells(path) for output in cell["outputs"]]
+    assert outputs
+    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+
+
+@notebooks
+def test_every_picture_has_a_text_for_those_who_cannot_see_it(path):
+    for cell in code_cells(path):
+        if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
+            alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt) > 40, f"no metadata mystnb.image.alt: {''.join(cell['source'])[:60]}"
+
+
+def test_all_notebooks_start_with_the_same_set_up_cell():
+    assert len({"".join(code_cells(path)[0]["source"]) for path in NOTEBOOKS}) == 1
+
+
+def book(root: Path, toc: str) -> None:
+    (root / "_toc.yml").write_text(toc, encoding="utf-8")
+    (root / "one.md").write_text("# The *first* & only\n", encoding="utf-8")
+
+
+def test_page_names_at_any_depth():
+    toc = {"root": "a", "parts": [{"chapters": [{"file": "b", "sections": [{"file": "c"}]}]}]}
+    assert list(page_names(toc)) == ["a", "b", "c"]
+
+
+def test_a_page_without_a_source_is_found(tmp_path):
+    book(tmp_path, "root: one\nchapters:\n  - file: two\n")
+    with pytest.raises(ValueError, match="names two, for which there are 0 files"):
+        sources(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("built", "problem"),
+    [
+        (None, "was not built"),
+        (f"<h1>Another page{LINK}</h1>", "shows 'Another page'"),
+        ("<p>empty</p>", "shows 'nothing'"),
+        (f"<h1>Menu</h1><h1>The <em>first</em> &amp; only{LINK}</h1>", None),
+        (f'<h1><span class="section-number">1. </span>The first &amp; only{LINK}</h1>', None),
+    ],
+)
+def test_a_page_that_was_not_built_is_found(tmp_path, built, problem):
+    book(tmp_path, "root: one\n")
+    if built is not None:
+        (tmp_path / "one.html").write_text(built, encoding="utf-8")
+    lines = missing(tmp_path, tmp_path)
+    assert (problem is None and not lines) or problem in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("link", "problem"),
+    [
+        ('<a href="two.html?v=1#there">', None),
+        ('<a href="two.html#a%20b">', None),
+        ('<a href="sub/">', None),
+        ('<a href="#here">', None),
+        ('<a href="#">', None),
+        ('<a href="https://example.org/#x">', None),
+        ('<a href="mailto:a@example.org">', None),
+        ('<img src="data:image/png;base64,AAAA">', None),
+        ('<a href="three.html">', "three.html points to no file"),
+        ('<img src="_images/none.png">', "none.png points to no file"),
+        ('<a href="two.html#nowhere">', "two.html#nowhere points to no place"),
+        ('<a href="#nowhere">', "#nowhere points to no place"),
+        ('<a href="/two.html">', "/two.html points outside of the book"),
+        ('<a href="../two.html">', "../two.html points outside of the book"),
+        ('<script src="https://example.org/x.js">', "loaded from outside by <script>"),
+        ('<img src="//example.org/x.png">', "loaded from outside by <img>"),
+        ('<link rel="stylesheet" href="http://example.org/x.css">', "outside by <link>"),
+    ],
+)
+def test_a_dead_link_is_found(tmp_path, link, problem):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "index.html").write_text('<p><a href="../one.html">', encoding="utf-8")
+    (tmp_path / "two.html").write_text('<p id="there"><a name="a b">', encoding="utf-8")
+    (tmp_path / "one.html").write_text(f'<p id="here">{link}', encoding="utf-8")
+    lines = dead_links(tmp_path)
+    assert lines == [] if problem is None else len(lines) == 1 and problem in lines[0]
+
+
+def test_the_theme_s_own_files_are_no_pages(tmp_path):
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static" / "macros.html").write_text('<a href="none">', encoding="utf-8")
+    assert dead_links(tmp_path) == []
+
+
+def test_a_page_that_is_not_there_is_not_run(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run_pages.main(["nowhere"])
+    assert stopped.value.code == 2
+    assert "no such page: nowhere; there are intro, points" in capsys.readouterr().err

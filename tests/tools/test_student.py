@@ -1,0 +1,171 @@
+"""The copies without solutions: no answer in them, nothing of MyST, and they run as they are."""
+
+from __future__ import annotations
+
+import re
+
+import nbformat
+import pytest
+import yaml
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from pybtex.database import parse_string
+
+from tools import make_student
+from tools.check_book import ROOT, sources
+from tools.make_student import BEGIN, Labels, chapters, make, plain, student, without_solutions
+
+NUMBERS = chapters(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+SOURCES = {path.stem: path for path in sources().values()}
+BIBLIOGRAPHY = """
+@article{two, author = {Gower, John and Ross, Gavin}, year = {1969}, title = {T}}
+@article{many, author = {Ben{\\'i}tez, J. and B, C. and D, E.}, year = {2023}, title = {T}}
+"""
+each_chapter = pytest.mark.parametrize("name", NUMBERS)
+
+
+@pytest.fixture(scope="session")
+def copies(tmp_path_factory):
+    files = make([], tmp_path_factory.mktemp("student"))
+    return {file.stem: nbformat.read(file, as_version=4) for file in files}
+
+
+@pytest.fixture
+def labels():
+    return Labels(parse_string(BIBLIOGRAPHY, "bibtex"), {"diagrams": "Diagrams as objects"})
+
+
+def code(notebook) -> str:
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+
+
+@each_chapter
+def test_no_answer_is_left_and_every_check_stays(name, copies):
+    original, copied = nbformat.read(SOURCES[name], as_version=4), copies[name]
+    nbformat.validate(copied)
+    assert "SOLUTION" not in code(copied)
+    assert code(copied).count("...\n") >= code(original).count(BEGIN) >= 3
+    check = r"^exercises\.\w+\("
+    wanted = [line for line in re.findall(check, code(original), re.M)]
+    assert re.findall(check, code(copied), re.M) == wanted
+    assert not any(cell.get("outputs") for cell in copied.cells)
+    (set_up,) = [c.source for c in copied.cells if "set-up" in c.metadata.get("tags", [])]
+    assert "%pip install" in set_up
+
+
+@each_chapter
+def test_no_answer_is_found_anywhere(name, copies):
+    answers = re.findall(f"{BEGIN}\n(.*?)### END", code(nbformat.read(SOURCES[name], 4)), re.S)
+    for answer in map(str.strip, answers):
+        if len(answer) > 40:  # a shorter one the page may need elsewhere
+            assert answer not in code(copies[name])
+
+
+@each_chapter
+def test_nothing_of_myst_is_left(name, copies):
+    for cell in copies[name].cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"```.*?```", "", cell.source, flags=re.S)
+            assert not re.search(r"^:{3,}|^:\w+:|\{[\w:-]+\}`|^\([\w-]+\)=", text, re.M), text
+
+
+@each_chapter
+def test_every_exercise_has_its_number_and_name(name, copies):
+    pages = nbformat.read(SOURCES[name], as_version=4).cells
+    names = re.findall(r"\{exercise-start\} *(.*)", "\n".join(cell.source for cell in pages))
+    text = "\n".join(cell.source for cell in copies[name].cells)
+    shown = re.findall(r"^\*\*Exercise (\d+)\.(\d+) \(", text, re.M)
+    assert shown == [(str(NUMBERS[name]), str(n)) for n in range(1, len(names) + 1)]
+
+
+def test_a_copy_runs_and_says_not_yet(copies):
+    name = next(iter(NUMBERS))
+    NotebookClient(copies[name], kernel_name="python3", timeout=180).execute()
+    told = "".join(
+        output.get("text", "") for cell in copies[name].cells for output in cell.get("outputs", [])
+    )
+    assert told.count("Not yet:") == code(copies[name]).count("    ...\n")
+    assert "Right." not in told
+
+
+def test_the_lines_between_the_marks_become_dots():
+    answer = 'def f(x):\n    "Doc."\n    ### BEGIN SOLUTION\n    y = 1\n    ### END SOLUTION\n\nf'
+    assert without_solutions(answer) == 'def f(x):\n    "Doc."\n    ...\n\nf'
+
+
+@pytest.mark.parametrize("marks", ["### BEGIN SOLUTION", "### END SOLUTION"])
+def test_a_mark_without_its_partner_is_told(marks):
+    with pytest.raises(ValueError, match="without its partner"):
+        without_solutions(f"def f():\n    {marks}\n    return 1")
+
+
+def test_a_solution_goes_with_its_words_but_not_what_follows(labels):
+    cells = [
+        new_markdown_cell("# T\n\n:::{exercise-start} Count\n:label: ex\n:::\nDo it.\n"),
+        new_markdown_cell(
+            ":::{exercise-end}\n:::\n\n:::{solution-start} ex\n:class: dropdown\n:::"
+        ),
+        new_markdown_cell("The secret."),
+        new_code_cell("def f():\n    ### BEGIN SOLUTION\n    return 7\n    ### END SOLUTION\nf()"),
+        new_code_cell("plot_of_the_answer()"),
+        new_markdown_cell(":::{solution-end}\n:::\n\nAfter it, see {ref}`ex`."),
+    ]
+    notebook = new_notebook(cells=cells)
+    labels.read(notebook, 4)
+    texts = [cell.source for cell in student(notebook, labels).cells]
+    assert texts[0].startswith("# T\n\n**Exercise 4.1 (Count)**\n\nDo it.")
+    assert texts[1:] == ["def f():\n    ...\nf()", "After it, see Exercise 4.1."]
+    assert cells[3].source.count("SOLUTION") == 2, "the original is as it was"
+
+
+@pytest.mark.parametrize(
+    ("myst", "markdown"),
+    [
+        (":::{prf:definition} Ball\n:label: d\nA ball.\n:::", "**Definition (Ball)**\n\nA ball."),
+        (":::{prf:proof}\nBy eye.\n:::", "*Proof.* By eye."),
+        (":::{admonition} Aim\n:class: tip\n- one\n:::", "> **Aim**\n>\n> - one"),
+        (":::{note}\nHear.\n:::", "> **Note**\n>\n> Hear."),
+        ("::::{note}\n:::{math}\nx\n:::\n::::", "> **Note**\n>\n> $$\n> x\n> $$"),
+        ("```{code-block} sh\nmake {x}\n```", "```sh\nmake {x}\n```"),
+        ("(here)=\n## Heading", "## Heading"),
+        ("```python\n:::{note}\n```", "```python\n:::{note}\n```"),
+        ("% a remark\ntext", "text"),
+    ],
+)
+def test_directives_become_plain(labels, myst, markdown):
+    assert plain(myst, labels) == markdown
+
+
+def test_a_directive_that_is_never_closed_is_told(labels):
+    with pytest.raises(ValueError, match="never closed"):
+        plain(":::{note}\ntext", labels)
+
+
+@pytest.mark.parametrize(
+    ("myst", "words"),
+    [
+        ("{cite}`two`", "(Gower and Ross 1969)"),
+        ("{cite}`many,none`", "(Benítez et al. 2023; none)"),
+        ("{cite:t}`two`", "Gower and Ross (1969)"),
+        ("{doc}`diagrams`", "Diagrams as objects"),
+        ("{doc}`there <diagrams>`", "there"),
+        ("{term}`the cloud <cloud>`", "the cloud"),
+        ("{numref}`fig-a`", "Figure 2.1"),
+        ("{numref}`picture %s <fig-a>`", "picture 2.1"),
+        ("{ref}`so <fig-a>`", "so"),
+        ("{py:func}`~obce.plan`", "`obce.plan`"),
+        ("{math}`x^2`", "$x^2$"),
+        ("[](fig-a)", "Figure 2.1"),
+        ("[the next](diagrams.ipynb)", "the next"),
+        ("[out](https://example.org/a.md)", "[out](https://example.org/a.md)"),
+        ("```\n{doc}`diagrams`\n```", "```\n{doc}`diagrams`\n```"),
+    ],
+)
+def test_roles_become_words(labels, myst, words):
+    labels.texts["fig-a"] = "Figure 2.1"
+    assert make_student.words(myst, labels) == words
+
+
+def test_an_unknown_chapter_is_one_clear_line(tmp_path):
+    with pytest.raises(ValueError, match="no chapter nothing; there are "):
+        make(["nothing"], tmp_path)

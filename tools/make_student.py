@@ -1,0 +1,293 @@
+"""Copies of the chapters without solutions, to hand out: _build/student/NAME.ipynb.
+
+    python -m tools.make_student [NAME ...]    # no name: every numbered chapter of _toc.yml
+
+Outputs go; what stands between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` (nbgrader's marks)
+becomes ``...``; the words of a solution go; the checks stay. MyST turns into plain Markdown, so
+that the copy reads well in Jupyter and Colab without any extension.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import yaml
+from pybtex.database import BibliographyData, parse_file
+from pybtex.richtext import Text
+
+from tools.check_book import sources, title
+
+ROOT = Path(__file__).resolve().parents[1]
+
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+NOTE = (
+    "> This copy is yours to fill in. Where a function holds `...`, write your answer, run the"
+    " cell, and read what it says: *Right.*, or *Not yet* and why."
+)
+FENCE = re.compile(r"^(?P<marks>:{3,}|`{3,})\{(?P<name>[\w:-]+)\} *(?P<title>.*)$")
+ROLE = re.compile(r"\{([\w:-]+)\}`([^`]+)`")
+ROLE_IN_CODE = re.compile(r"\{{1,2}([\w:-]+)\}{1,2}`([^`]+)`")  # in f"..." braces are doubled
+NUMBERED = {"exercise": "Exercise", "exercise-start": "Exercise"} | {
+    f"prf:{kind}": kind.capitalize()
+    for kind in (
+        *("algorithm", "axiom", "conjecture", "corollary", "criterion", "definition", "example"),
+        *("lemma", "observation", "property", "proposition", "remark", "theorem"),
+    )
+}
+
+
+def chapters(toc: dict) -> dict[str, int]:
+    """name -> number of every page in the numbered parts of a parsed _toc.yml."""
+    files = [c["file"] for p in toc["parts"] if p.get("numbered") for c in p["chapters"]]
+    return {Path(file).name: number for number, file in enumerate(files, start=1)}
+
+
+def without_solutions(code: str) -> str:
+    """What stands between the marks becomes ``...``. ValueError: a mark has no partner."""
+    kept, inside = [], False
+    for line in code.split("\n"):
+        if line.strip() in (BEGIN, END):
+            if inside == (line.strip() == BEGIN):
+                raise ValueError(f"{line.strip()} without its partner")
+            inside = not inside
+            if inside:
+                kept.append(line.replace(BEGIN, "..."))
+        elif not inside:
+            kept.append(line)
+    if inside:
+        raise ValueError(f"{BEGIN} without its partner")
+    return "\n".join(kept)
+
+
+def directive(lines: list[str], start: int) -> tuple[str, str, dict, list[str], int]:
+    """Name, title, options and body of the directive at ``start``, and the line after it."""
+    opened = FENCE.match(lines[start])
+    stop = start + 1
+    inner: list[str] = []  # fences of the same length may stand inside: :::{note} in :::{exercise}
+    while stop < len(lines):
+        line = lines[stop].rstrip()
+        if line == opened["marks"] and not inner:
+            break
+        if inner and line == inner[-1]:
+            inner.pop()
+        elif (fence := FENCE.match(line)) and fence["marks"][0] == ":":
+            inner.append(fence["marks"])
+        stop += 1
+    else:
+        raise ValueError(f"{lines[start]} is never closed")
+    body, options = lines[start + 1 : stop], {}
+    while body and (option := re.match(r"^:([\w-]+): *(.*)$", body[0])):
+        options[option[1]] = option[2]
+        body = body[1:]
+    return opened["name"], opened["title"].strip(), options, body, stop + 1
+
+
+class Labels:
+    """What the labels of all chapters stand for: ``def-ball`` -> "Definition 1.2"."""
+
+    def __init__(self, bibliography: BibliographyData, pages: dict[str, str]) -> None:
+        self.texts: dict[str, str] = {}
+        self.pages = pages  # name -> title
+        self.counts: dict[tuple[str, int], int] = {}
+        self.bibliography = bibliography
+
+    def number(self, kind: str, chapter: int, label: str | None) -> str:
+        """Count one more of a kind."""
+        self.counts[kind, chapter] = self.counts.get((kind, chapter), 0) + 1
+        text = f"{kind} {chapter}.{self.counts[kind, chapter]}"
+        if label:
+            self.texts[label] = text
+        return text
+
+    def read(self, notebook, chapter: int) -> None:
+        """Number all that has a label, in the order of the page."""
+        for cell in notebook.cells:
+            figure = cell.metadata.get("mystnb", {}).get("figure")
+            if figure and figure.get("name"):
+                cell.metadata["figure"] = self.number("Figure", chapter, figure["name"])
+            lines = cell.source.split("\n") if cell.cell_type == "markdown" else []
+            for position, line in enumerate(lines):
+                if label := re.match(r"^\(([^)]+)\)=$", line):
+                    heading = next((x for x in lines[position + 1 :] if x.startswith("#")), "")
+                    self.texts[label[1]] = heading.lstrip("# ") or "the place above"
+                fence = FENCE.match(line)
+                if fence and (fence["name"] in NUMBERED or fence["name"] == "figure"):
+                    label = next((o[1] for o in map(_label, lines[position + 1 :][:4]) if o), None)
+                    self.number(NUMBERED.get(fence["name"], "Figure"), chapter, label)
+
+    def _cited(self, key: str, form: str = "{} {}") -> str:
+        """Gower and Ross 1969; the key itself if the bibliography does not know it."""
+        entry = self.bibliography.entries.get(key)
+        if entry is None:
+            return key
+        people = entry.persons.get("author") or entry.persons.get("editor") or []
+        names = [str(Text.from_latex(" ".join(person.last_names))) for person in people]
+        if len(names) > 2:
+            names = [f"{names[0]} et al."]
+        return form.format(" and ".join(names) or key, entry.fields.get("year", "")).strip()
+
+    def role(self, match: re.Match) -> str:
+        """A role as plain words."""
+        name, content = match[1], match[2]
+        shown = re.match(r"^(.*?)\s*<([^>]+)>$", content, re.S)
+        text, target = (shown[1], shown[2]) if shown else (None, content)
+        if name.startswith("cite:t"):
+            return "; ".join(self._cited(key.strip(), "{} ({})") for key in content.split(","))
+        if name.startswith("cite"):
+            return "(" + "; ".join(self._cited(key.strip()) for key in content.split(",")) + ")"
+        if name == "math":
+            return f"${content}$"
+        if name in ("ref", "numref", "prf:ref", "eq"):
+            known = self.texts.get(target, "the equation" if name == "eq" else target)
+            if text is None:
+                return known
+            return re.sub(r"%s|\{number\}", known.split()[-1], text)
+        if name == "doc":
+            return text or self.pages.get(Path(target).name, target)
+        if name in ("term", "abbr"):
+            return text or target
+        return f"`{(text or target).lstrip('~')}`"
+
+
+def _label(line: str) -> re.Match | None:
+    return re.match(r"^:(?:label|name): *(\S+)$", line)
+
+
+def plain(text: str, labels: Labels) -> str:
+    """Markdown without directives, roles and targets; code is left as it is."""
+    lines, done, position = text.split("\n"), [], 0
+    while position < len(lines):
+        line = lines[position]
+        if FENCE.match(line):
+            name, title, options, body, position = directive(lines, position)
+            done += written(name, title, options, "\n".join(body), labels).split("\n") + [""]
+        elif code := re.match(r"^\s*(```+|~~~+)", line):
+            done.append(line)
+            position += 1
+            while position < len(lines) and not lines[position].strip().startswith(code[1]):
+                done.append(lines[position])
+                position += 1
+            done += lines[position : position + 1]
+            position += 1
+        else:
+            position += 1
+            if not re.match(r"^\([^)]+\)=$|^%( |$)|^\+\+\+", line):
+                done.append(line)
+    return "\n".join(done).strip("\n")
+
+
+def words(text: str, labels: Labels) -> str:
+    """The roles and the links to labels of a text as plain words; blocks of code are left."""
+    pieces = re.split(r"(^```.*?^```$)", text, flags=re.S | re.M)
+    for i in range(0, len(pieces), 2):
+        piece = ROLE.sub(labels.role, pieces[i])
+        piece = re.sub(
+            r"\[([^]]*)\]\(#?([\w-]+)\)",
+            lambda m: m[1] or labels.texts.get(m[2], m[2]) if m[2] in labels.texts else m[0],
+            piece,
+        )
+        # other pages of the book are no files beside the copy
+        pieces[i] = re.sub(
+            r"\[([^]]+)\]\((?!https?:)[\w./-]+\.(?:md|ipynb)(?:#\S*)?\)", r"\1", piece
+        )
+    return "".join(pieces)
+
+
+def written(name: str, title: str, options: dict, body: str, labels: Labels) -> str:
+    """One directive as plain Markdown."""
+    inside = plain(body, labels).strip("\n")
+    if name in ("exercise-end", "solution-start", "solution-end", "solution", "toctree"):
+        return ""
+    if name in NUMBERED:
+        known = labels.texts.get(options.get("label", ""), NUMBERED[name])
+        head = f"**{known} ({title})**" if title else f"**{known}**"
+        return f"{head}\n\n{inside}".rstrip()
+    if name == "prf:proof":
+        return f"*Proof.* {inside}"
+    if name == "math":
+        return f"$$\n{inside}\n$$"
+    if name in ("code", "code-block", "code-cell"):
+        return f"```{title}\n{body}\n```"
+    if name in ("figure", "image"):
+        return f"![{options.get('alt', '')}]({title})\n\n{inside}".rstrip()
+    if name in ("table", "eval-rst", "div", "container"):
+        return f"**{title}**\n\n{inside}" if name == "table" and title else inside
+    quoted = f"**{title or name.capitalize()}**\n\n{inside}"  # admonitions of all sorts
+    return "\n".join(f"> {line}".rstrip() for line in quoted.split("\n"))
+
+
+def student(notebook, labels: Labels):
+    """The copy of one chapter. ValueError: marks or directives without their partner."""
+    made, solving = [], False
+    for cell in copy.deepcopy(notebook.cells):
+        if cell.cell_type == "code":
+            marked = BEGIN in cell.source
+            # a cell of a solution without marks and check only shows what an answer gives
+            if solving and not marked and "exercises." not in cell.source:
+                continue
+            cell.source = without_solutions(cell.source)
+            if "Markdown(" in cell.source:
+                cell.source = ROLE_IN_CODE.sub(labels.role, cell.source)
+            cell.outputs, cell.execution_count = [], None
+        else:
+            kept = []
+            for part in re.split(r"(^:{3,}\{solution-(?:start|end)\})", cell.source, flags=re.M):
+                if re.match(r":{3,}\{solution-", part):
+                    solving = "start" in part
+                elif not solving:  # after solution-end, its closing line is left over
+                    kept.append(re.sub(r"\A *\n:{3,} *$", "", part, flags=re.M))
+            text = words(plain("".join(kept), labels), labels)
+            cell.source = re.sub(r"\n{3,}", "\n\n", text).strip()
+            if not cell.source:
+                continue
+        caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption")
+        tags, figure = cell.metadata.get("tags", []), cell.metadata.get("figure", "Figure")
+        cell.metadata = {"tags": tags} if tags else {}
+        made.append(cell)
+        if caption:
+            below = nbformat.v4.new_markdown_cell(f"*{figure}.* {words(caption, labels)}")
+            below.id = f"{cell.id}-caption"[-64:]  # the same every time
+            made.append(below)
+    if solving:
+        raise ValueError("a solution is never ended")
+    made[0].source += f"\n\n{NOTE}"
+    result = copy.deepcopy(notebook)
+    result.cells = made
+    nbformat.validate(result)
+    return result
+
+
+def make(names: list[str], out: Path, root: Path = ROOT) -> list[Path]:
+    """Write the copies of the named chapters, of all when none is named."""
+    numbers = chapters(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8")))
+    if unknown := set(names) - set(numbers):
+        raise ValueError(f"no chapter {', '.join(sorted(unknown))}; there are {', '.join(numbers)}")
+    titles = {Path(name).name: title(file) for name, file in sources(root).items()}
+    labels = Labels(parse_file(root / "book" / "references.bib"), titles)
+    notebooks = {}
+    for name, number in numbers.items():
+        notebooks[name] = nbformat.read(root / "book" / f"{name}.ipynb", as_version=4)
+        labels.read(notebooks[name], number)
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name in names or numbers:
+        try:
+            text = nbformat.writes(student(notebooks[name], labels))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        files.append(out / f"{name}.ipynb")
+        files[-1].write_text(text + "\n", encoding="utf-8")
+    return files
+
+
+if __name__ == "__main__":
+    try:
+        written_files = make(sys.argv[1:], ROOT / "_build" / "student")
+    except (OSError, ValueError) as error:
+        print(f"make_student: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(*written_files, sep="\n")
