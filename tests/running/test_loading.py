@@ -1,5 +1,6 @@
 """Loading: odd checkpoints are read as what they are, or refused in one line; none is misread."""
 
+import importlib.util
 import json
 import pickle
 import shutil
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertForSequenceClassification, BertTokenizer
 
 import obce
-from obce import tasks
+from obce import modeling, tasks
 from obce.running import loading
 from obce.running.heads import head_of
 
@@ -369,3 +370,10 @@ def test_loading_draws_no_numbers(saved):
     for load in (loading.load_model, loading.load_bert):
         load(saved)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_old_transformers_is_named_in_one_line(monkeypatch):
+    monkeypatch.setattr(transformers, "__version__", "4.57.1")
+    spec = importlib.util.spec_from_file_location("saved_modeling", modeling.__file__)
+    with pytest.raises(ImportError, match="needs transformers 5 or newer, here is 4.57.1: pip"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
