@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -168,7 +169,7 @@ def embed(
     return vectors
 
 
-def similarity(loaded: Loaded, pairs: Sequence[tuple[str, str]], **options: object) -> np.ndarray:
+def similarity(loaded: Loaded, pairs: Sequence[tuple[str, str]], **options: Any) -> np.ndarray:
     """The cosine of the two texts' vectors for each pair, float32 of shape (pairs,).
 
     Args:
@@ -180,6 +181,6 @@ def similarity(loaded: Loaded, pairs: Sequence[tuple[str, str]], **options: obje
     pairs = list(pairs)
     if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
         raise ValueError("similarity wants pairs of texts")
-    vectors = embed(loaded, [text for pair in pairs for text in pair], **options)  # type: ignore
+    vectors = embed(loaded, [text for pair in pairs for text in pair], **options)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
     return (vectors[0::2] * vectors[1::2]).sum(1)

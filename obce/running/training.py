@@ -22,7 +22,6 @@ from datasets import Dataset
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 from transformers import (
-    DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -41,7 +40,7 @@ from obce.base.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, LENGTH
 from obce.running.evaluation import predict
 from obce.running.loading import quiet, save_classifier, set_labels
 from obce.running.records import model_sha256
-from obce.texts import encode, length_limit
+from obce.texts import encode, length_limit, right_padding
 
 
 @contextlib.contextmanager
@@ -277,7 +276,7 @@ def finetune(
                 ddp_find_unused_parameters=any(p.numel() == 0 for p in model.parameters()),
             ),
             train_dataset=rows,
-            data_collator=DataCollatorWithPadding(tokenizer),
+            data_collator=right_padding(tokenizer),
             callbacks=[monitor],
         )
         trainer.losses, trainer.rows_per_step = losses, batch_size
