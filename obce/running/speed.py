@@ -140,7 +140,7 @@ def benchmark(
     >>> result = obce.benchmark(small, against=model, shapes=[(1, 8)], repeats=1)
     >>> row = result["rows"][0]
     >>> round(row["multiply_add_ratio"], 2), row["speed_up"]["median"] > 0
-    (1.99, True)
+    (2.0, True)
     """
     target = pick_device(device)
     models = {"model": model} if against is None else {"model": model, "against": against}

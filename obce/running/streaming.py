@@ -152,9 +152,8 @@ class GapSummary:
         self._widen(other.least.to(self.least), other.most.to(self.most))
         # The ends of all buckets are a small set of points that has the same summary.
         units = torch.arange(self.units, device=self.low.device)
-        self._insert_tables(
-            *map(_native, (units, other.low.to(self.low), other.high.to(self.high)))
-        )
+        ends = other.low.to(self.low), other.high.to(self.high)
+        self._insert_tables(*map(_native, (units, *ends)))
 
     def cover(self, least: torch.Tensor, most: torch.Tensor) -> None:
         """Let every unit's buckets reach over a range too, without putting points there.
@@ -179,6 +178,7 @@ class GapSummary:
         before, self.exponent = self.exponent, _exponents(least, most, self.buckets)
         low, high = _native(self.low), _native(self.high)
         grown: Any = _native(torch.nonzero(self.exponent != before)[:, 0])
+        rows: Any
         for rows in _parts(grown, self.buckets):
             kept = low[rows], high[rows]
             low[rows], high[rows] = torch.inf, -torch.inf
@@ -214,7 +214,7 @@ class GapSummary:
             high.scatter_reduce_(0, slot, points, "amax")
 
     def _insert_in_blocks(self, values: np.ndarray) -> None:
-        """``_insert`` of (points, units) on the CPU, block by block, on torch's number of threads."""
+        """``_insert`` of (points, units) on the CPU, block by block, on torch's threads."""
         low, high = self.low.numpy(), self.high.numpy()
         scale = _powers(-self.exponent).numpy()
         points, units = BLOCK
@@ -222,9 +222,8 @@ class GapSummary:
         def run(start: int) -> None:
             part = slice(start, start + units)
             for first in range(0, len(values), points):
-                _insert_block(
-                    values[first : first + points, part], scale[part], low[part], high[part]
-                )
+                block = values[first : first + points, part]
+                _insert_block(block, scale[part], low[part], high[part])
 
         starts = range(0, self.units, units)
         if values.size < 1 << 15:  # threads cost more than they bring
