@@ -17,8 +17,6 @@ outputs, so that each holds all points of its share of the units.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +27,7 @@ import torch
 
 from obce.base import distributed
 from obce.base.devices import evaluating
+from obce.base.files import Scratch, writing_to
 from obce.base.threads import on_threads
 from obce.texts import Text, batches, encode, length_limit, model_inputs
 from obce.units import KINDS, OUTPUTS, Group, Shape, dense_bert, shape_of
@@ -104,9 +103,9 @@ class Activations:
             raise ValueError(f"text {i} has no tokens but special ones, which are left out")
         self.order: list[int] = []  # texts in the order in which one process would run them
         self.process, self.processes = distributed.rank(), distributed.size()
-        self._folder = Path(tempfile.mkdtemp(prefix="obce-"))
-        # A TemporaryDirectory would warn when it goes with the object.
-        self._remove = weakref.finalize(self, shutil.rmtree, self._folder)
+        scratch = Scratch()
+        self._folder = scratch.path
+        self._remove = weakref.finalize(self, scratch.close)
         self._stores = [s for s in ("cls", "mean") if s in clouds]
         if {"texts", "tokens"} & set(clouds):
             self._stores.append("tokens")
@@ -152,7 +151,7 @@ class Activations:
                 block = torch.stack(means).float()
             else:
                 block = values.flatten(0, 1) if rows.all() else values[rows]
-            with open(self._path(group, store), "ab") as file:
+            with writing_to(self._folder.parent), open(self._path(group, store), "ab") as file:
                 file.write(np.ascontiguousarray(block.cpu().numpy()))
 
     def _swap(self, batched: list[list[int]]) -> None:
@@ -164,7 +163,8 @@ class Activations:
                 path.touch()  # more processes than batches
                 rows = [self._rows(store, batch) for batch in batched]
                 swapped = path.with_suffix(".swapped")
-                with open(path, "rb") as source, open(swapped, "wb") as target:
+                full = writing_to(self._folder.parent)
+                with full, open(path, "rb") as source, open(swapped, "wb") as target:
                     for piece in _pieces(rows, self.memory // (4 * width)):
                         totals = [sum(counts) for counts in zip(*piece, strict=True)]
                         block = np.fromfile(source, np.float32, totals[self.process] * width)

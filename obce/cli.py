@@ -38,6 +38,7 @@ from obce.base.settings import (
     SCORES,
     SHAPES,
 )
+from obce.base.signals import terminable
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning
 from obce.tasks import METRICS, TASKS
 
@@ -472,8 +473,11 @@ def main() -> None:
     process that meets it first prints the line.
     """
     warnings.filterwarnings("ignore")  # libraries' notices are not for the user of a command
-    if not started_by_launcher():
-        sys.exit(_run())
+    with terminable():
+        sys.exit(_run_by_launcher() if started_by_launcher() else _run())
+
+
+def _run_by_launcher() -> int:
     from obce.base import distributed
 
     try:
@@ -481,10 +485,9 @@ def main() -> None:
             if not distributed.is_main():
                 nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
-            status = _run()
+            return _run()
     except RuntimeError as error:
-        status = _fail(f"cannot reach the other processes: {error}", 1)
-    sys.exit(status)
+        return _fail(f"cannot reach the other processes: {error}", 1)
 
 
 def _run() -> int:

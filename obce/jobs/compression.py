@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from obce import plots, tasks
 from obce.base import distributed
 from obce.base.devices import on_device, pick_device
+from obce.base.files import replacing
+from obce.base.lock import alone_in_out
 from obce.jobs import card
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning, named
 from obce.jobs.steps import check_out, record_at, score_units, training_record
@@ -28,6 +30,7 @@ from obce.texts import length_limit
 from obce.units import count_parameters, dense_bert
 
 
+@alone_in_out
 def compress_job(
     name: str,
     out: Path,
@@ -56,6 +59,7 @@ def compress_job(
     job = _Compression(name, out, data, analysis, cut, tuning, again, resume, device, progress)
     if done := record_at(out / "record.json"):
         if done.get("arguments") == job.arguments:
+            distributed.by_main(job.tidy)  # it may have been killed while it did that
             return done
         raise ValueError(f"{out} holds the result of other arguments: choose another folder")
     return job.run()
@@ -298,11 +302,16 @@ class _Compression:
         def save() -> None:
             save_classifier(small.model, small.tokenizer, self.out)
             text = card.model_card(record, plan)
-            (self.out / "README.md").write_text(text, encoding="utf-8")
+            with replacing(self.out / "README.md") as part:
+                part.write_text(text, encoding="utf-8")
             save_record(record, self.out / "record.json")
-            self.state_path.unlink(missing_ok=True)
-            for folder in ("repaired", "finetuned"):
-                shutil.rmtree(self.out / folder, ignore_errors=True)
+            self.tidy()
 
         distributed.by_main(save)
         return record
+
+    def tidy(self) -> None:
+        """Remove what only an interrupted job needs."""
+        self.state_path.unlink(missing_ok=True)
+        for folder in ("repaired", "finetuned"):
+            shutil.rmtree(self.out / folder, ignore_errors=True)

@@ -6,7 +6,6 @@ the job's records; the folder must be one that all of them see.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from obce import plots, tasks
 from obce.activations import collect
 from obce.base import distributed
 from obce.base.devices import on_device
+from obce.base.files import Scratch
+from obce.base.lock import alone_in_out
 from obce.base.settings import BATCH_SIZE
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning, named
 from obce.pruning import Plan
@@ -33,6 +34,7 @@ from obce.scores import Scores, score
 from obce.units import KINDS, dense_bert
 
 
+@alone_in_out
 def analyze_job(
     name: str,
     out: Path,
@@ -135,6 +137,7 @@ def plan_job(name: str, out: Path, cut: Cut) -> Plan:
     return made
 
 
+@alone_in_out
 def finetune_job(
     name: str,
     out: Path,
@@ -267,10 +270,10 @@ def export_job(
     if out.suffix != ".onnx":
         raise ValueError(f"{out} does not end in .onnx: name a file to write to")
     bar = tqdm(total=2 + int8, desc="export", unit="step", leave=False, disable=not progress)
-    with bar, tempfile.TemporaryDirectory() as folder:
+    with bar, Scratch() as folder:
         model = load_classifier(name, task=None).model
         bar.update()
-        whole = Path(folder) / out.name if int8 else out
+        whole = folder / out.name if int8 else out
         difference = to_onnx(model, whole)
         bar.update()
         if int8:

@@ -14,6 +14,7 @@ from safetensors.torch import load, save_file
 from transformers import AutoConfig, BertForSequenceClassification, DistilBertConfig, set_seed
 
 from obce import modeling, tasks
+from obce.base.files import replacing_files
 from obce.running import loading, records, training
 
 
@@ -205,9 +206,15 @@ def test_compressed_model_trains_resumes_and_loads(tiny_config, finetune, monkey
     assert records.model_sha256(loaded.model) == records.model_sha256(resumed)
 
 
+def interrupted(model, tokenizer, folder, by):
+    with replacing_files(folder, last="config.json", within=by) as temporary:
+        model.save_pretrained(temporary)
+        raise KeyboardInterrupt
+
+
 def test_killed_while_saving_the_model(classifier, finetune, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(training, "save_classifier", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(classifier())
     assert os.listdir(tmp_path / "out") == ["checkpoints"]
@@ -245,7 +252,7 @@ def test_checkpoints_of_another_job(classifier, finetune, monkeypatch):
 
 
 def test_one_checkpoint_is_kept_and_none_too_often(classifier, finetune, monkeypatch, tmp_path):
-    for seconds, kept in ((0, ["checkpoint-3", "job.json"]), (60, ["job.json"])):
+    for seconds, kept in ((0, ["checkpoint-3"]), (60, [])):
         out = tmp_path / str(seconds)
         with monkeypatch.context() as patch:
             kill_at(patch, 4)
