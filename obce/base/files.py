@@ -9,6 +9,8 @@ in use, and the next scratch folder in the same place takes it away.
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import shutil
 import tempfile
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NoReturn
 
 from filelock import FileLock
 
@@ -142,6 +145,49 @@ def move(temporary: Path, folder: Path, last: str) -> None:
                 sync(each)
         os.replace(file, target)
     sync(folder)
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """What a JSON file holds: strict JSON, where Python's reader would take NaN, infinities,
+    numbers that overflow and names that stand twice.
+
+    Raises:
+        ValueError: it is no such JSON, or nested so deeply that Python cannot read it.
+        OSError: the file cannot be read.
+
+    >>> with Scratch() as folder:
+    ...     _ = (folder / "a.json").write_text('{"a": NaN}')
+    ...     read_json(folder / "a.json")
+    Traceback (most recent call last):
+    ValueError: NaN is no JSON number
+    """
+    try:
+        return json.loads(
+            Path(path).read_text(encoding="utf-8"),
+            parse_constant=_no_number,
+            parse_float=_finite,
+            object_pairs_hook=_without_repeats,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text[:20])
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it names {twice[:40]!r} twice")
+    return found
 
 
 def sync(path: Path) -> None:

@@ -21,7 +21,7 @@ from obce.pruning import Plan
 from obce.repairs import repair
 from obce.running.evaluation import evaluate
 from obce.running.loading import Classifier, load_classifier, save_classifier
-from obce.running.records import STAGES, model_name, save_record
+from obce.running.records import STAGES, model_name, save_sealed
 from obce.running.speed import time_side_by_side
 from obce.running.training import finetune
 from obce.scores import Scores
@@ -102,7 +102,11 @@ class _Compression:
         self.dev, self.train = data.dev(), data.train()
 
     def _state_so_far(self) -> dict[str, Any]:
-        before = record_at(self.state_path) if self.resume else None
+        try:
+            before = record_at(self.state_path) if self.resume else None
+        except ValueError as error:
+            distributed.say(f"{error}; the job starts over")
+            before = None
         if before is None:
             return {"arguments": self.arguments, "stages": {}}
         if before["arguments"] != self.arguments:
@@ -114,6 +118,8 @@ class _Compression:
 
     def run(self) -> dict[str, Any]:
         source, dense = self._dense()
+        if set(self.state["stages"]) == {"dense"}:
+            distributed.by_main(self._remove_stages)  # of a job that was started over
         small, plan = self._small(source, dense)
         if self.again:
             small = self._finetuned(source, small, plan)
@@ -263,7 +269,7 @@ class _Compression:
         self._save_state()
 
     def _save_state(self) -> None:
-        distributed.by_main(lambda: save_record(self.state, self.state_path))
+        distributed.by_main(lambda: save_sealed(self.state, self.state_path))
 
     def _order(self, stage: str) -> str:
         steps = ["fine-tune"]
@@ -304,7 +310,7 @@ class _Compression:
             text = card.model_card(record, plan)
             with replacing(self.out / "README.md") as part:
                 part.write_text(text, encoding="utf-8")
-            save_record(record, self.out / "record.json")
+            save_sealed(record, self.out / "record.json")
             self.tidy()
 
         distributed.by_main(save)
@@ -313,5 +319,8 @@ class _Compression:
     def tidy(self) -> None:
         """Remove what only an interrupted job needs."""
         self.state_path.unlink(missing_ok=True)
+        self._remove_stages()
+
+    def _remove_stages(self) -> None:
         for folder in ("repaired", "finetuned"):
             shutil.rmtree(self.out / folder, ignore_errors=True)

@@ -26,7 +26,14 @@ from obce.pruning import Plan
 from obce.running.evaluation import evaluate
 from obce.running.export import quantize, to_onnx
 from obce.running.loading import Classifier, load_bert, load_classifier
-from obce.running.records import environment, load_record, model_name, model_sha256, save_record
+from obce.running.records import (
+    environment,
+    load_sealed,
+    model_name,
+    model_sha256,
+    save_record,
+    save_sealed,
+)
 from obce.running.speed import Benchmark, benchmark
 from obce.running.streaming import check_buckets, stream
 from obce.running.training import Training, finetune
@@ -186,12 +193,13 @@ def finetune_job(
             "training": training_record(training, train, data.task),
         },
     )
-    distributed.by_main(lambda: save_record(record, out / "finetune.json"))
+    distributed.by_main(lambda: save_sealed(record, out / "finetune.json"))
     return record
 
 
 def record_at(path: Path) -> dict[str, Any] | None:
-    return distributed.by_main(lambda: load_record(path) if path.is_file() else None)
+    """What a job has recorded there, as it recorded it, or None."""
+    return distributed.by_main(lambda: load_sealed(path) if path.is_file() else None)
 
 
 def check_out(name: str, out: Path) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import math
 import os
 import shutil
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -40,7 +39,7 @@ from obce.base.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, LENGTH
 from obce.base.signals import noted
 from obce.running.evaluation import predict
 from obce.running.loading import quiet, save_classifier, set_labels
-from obce.running.records import load_record, model_sha256, save_record
+from obce.running.records import load_sealed, model_sha256, save_sealed
 from obce.texts import encode, length_limit
 
 SEAL = "job.json"
@@ -320,7 +319,7 @@ def _last_checkpoint(checkpoints: Path, job: dict[str, Any], resume: bool) -> st
     if torn:
         start = f"step {_step(whole)}" if whole else "the start"
         names = ", ".join(folder.name for folder in torn)
-        tqdm.write(f"obce: {names} is torn: fine-tuning goes on from {start}", file=sys.stderr)
+        distributed.say(f"{names} is torn: fine-tuning goes on from {start}")
         for folder in torn:
             shutil.rmtree(folder)
     return str(whole) if whole else None
@@ -342,7 +341,7 @@ def _seal(checkpoint: Path, job: dict[str, Any]) -> None:
     for path in files.values():
         sync(path)
     seal = {"job": job, "sha256": {name: _sha256(path) for name, path in files.items()}}
-    save_record(seal, checkpoint / SEAL)
+    save_sealed(seal, checkpoint / SEAL)
     for other in checkpoint.parent.glob("checkpoint-*"):
         if other != checkpoint:
             shutil.rmtree(other)
@@ -351,7 +350,7 @@ def _seal(checkpoint: Path, job: dict[str, Any]) -> None:
 def _sealed(checkpoint: Path) -> dict[str, Any] | None:
     """The job of a checkpoint whose files hold what they held when it was sealed, or None."""
     try:
-        seal = load_record(checkpoint / SEAL)
+        seal = load_sealed(checkpoint / SEAL)
         whole = all(_sha256(checkpoint / n) == sha for n, sha in seal["sha256"].items())
         return dict(seal["job"]) if whole else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -299,10 +299,10 @@ def test_an_older_checkpoint_goes_only_once_the_new_one_is_sealed(
         if len(sealed) == 3:
             raise KeyboardInterrupt
         sealed.append(path)
-        records.save_record(seal, path)
+        records.save_sealed(seal, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_record", interrupted)
+        patch.setattr(training, "save_sealed", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(classifier())
     left = os.listdir(tmp_path / "out" / "checkpoints")
