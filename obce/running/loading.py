@@ -25,6 +25,7 @@ from obce import tasks
 from obce.base.files import reason, replacing_files
 from obce.base.hub import on_hub
 from obce.base.settings import EMBEDDED
+from obce.running.configs import read_config
 from obce.units import MODEL_TYPE
 
 
@@ -63,6 +64,8 @@ def _reader(name_or_path: str | os.PathLike | None) -> tuple[str, PretrainedConf
         raise ValueError(f"there is no folder {source}")
     if local and not os.path.isfile(os.path.join(source, "config.json")):
         raise ValueError(f"{source} holds no model: config.json is missing")
+    if local:
+        read_config(os.path.join(source, "config.json"))
     options = {"local_files_only": local or not on_hub(source), "trust_remote_code": False}
 
     def read(auto: type, **more: Any) -> Any:
