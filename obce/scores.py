@@ -323,4 +323,5 @@ def _of_clouds(
         for group, part in chunks:
             parts[group].append(function(activations.cloud(*group, cloud, part, length)))
             bar.update(part.stop - part.start)
-    return activations.gather({group: np.concatenate(part) for group, part in parts.items()})
+    own = {group: np.concatenate(part) for group, part in parts.items()}
+    return activations.of_all_processes(own)

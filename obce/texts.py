@@ -38,13 +38,24 @@ def length_limit(
 
 
 def check_texts(texts: object) -> None:
-    """ValueError for what is no list of texts, though Python could iterate over it."""
-    if isinstance(texts, str):
+    """ValueError for what is no list of texts, though Python could iterate over it.
+
+    >>> check_texts({"sentence": ["Good.", "Bad."], "label": [1, 0]})
+    Traceback (most recent call last):
+    ValueError: texts must be a list of texts, not a dict: pass one of its columns (sentence, label)
+    """
+    kind = type(texts).__name__
+    if isinstance(texts, (str, bytes)):
         raise ValueError("texts must be a list of texts, not one string")
-    if isinstance(texts, Mapping):
-        names = ", ".join(map(str, list(texts)[:4]))
+    if isinstance(texts, (set, frozenset)):
+        raise ValueError(f"texts must be a list of texts, not a {kind}, which has no order")
+    # A data set or an Arrow table, a data frame, a dict or what a tokenizer gives
+    names = getattr(texts, "column_names", None) or getattr(texts, "columns", None)
+    names = list(texts) if isinstance(texts, Mapping) else names
+    if names is not None:
+        shown = ", ".join(map(str, list(names)[:4]))
         raise ValueError(
-            f"texts must be a list of texts, not a mapping ({names}): pass one of its columns"
+            f"texts must be a list of texts, not a {kind}: pass one of its columns ({shown})"
         )
 
 
