@@ -16,6 +16,7 @@ exchange outputs, so that each holds all points of its share of the units.
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -11,7 +11,7 @@ import math
 import os
 import random
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +93,7 @@ def get_task(name: str | Task) -> Task:
 
 
 def load(
-    name: str,
+    name: str | Task,
     split: str,
     folder: str | os.PathLike[str] | None = None,
     limit: int | None = None,
@@ -102,7 +102,7 @@ def load(
     """Rows of a task: ``sentence``, or ``sentence1`` and ``sentence2``, and ``label``.
 
     ``label`` is an int class in the task's label order, a float for a regression, and absent
-    where the split is unlabelled. Built-in tasks are generated. GLUE comes from ``folder`` (the
+    where the split is unlabelled. Built-in tasks are generated, own tasks hold their rows. GLUE comes from ``folder`` (the
     official TSV layout), else from the folder that ``OBCE_GLUE_DIR`` names, else from the Hub.
     ``limit`` takes that many rows at random, drawn with ``seed`` (all rows, in their order, if
     there are no more). Raises ValueError for an unknown task or split, a missing or torn file,
@@ -114,7 +114,9 @@ def load(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1 row, not {limit}")
     folder = folder or os.environ.get(FOLDER_VARIABLE)
-    if task.builtin:
+    if task.data:
+        dataset = task.data[split]
+    elif task.builtin:
         dataset = _dataset(task, miniature.generate(task.name, split))
     elif folder:
         dataset = _dataset(task, _read_folder(task, split, Path(folder)))
@@ -271,10 +273,21 @@ def check_labels(task: str | Task, config: PretrainedConfig) -> None:
     if task.is_regression:
         return
     found = [str(label) for _, label in sorted((int(i), v) for i, v in config.id2label.items())]
-    plain = [label.lower().replace("-", "_").replace(" ", "_") for label in found]
+    if _plain(found) == _plain(task.labels):
+        return
     count = range(task.num_labels)
-    if plain not in (list(task.labels), [f"label_{i}" for i in count], [str(i) for i in count]):
+    generic = ([f"label_{i}" for i in count], [str(i) for i in count])
+    if _plain(found) not in generic:
         raise ValueError(
             f"the model's labels ({', '.join(found)}) are not those of task {task.name} in its "
-            f"order ({', '.join(task.labels)})"
+            f"order ({', '.join(task.labels)}); --label-map MODEL=TASK,... says which is which"
         )
+    if task.data and list(task.labels) != [str(i) for i in count]:
+        raise ValueError(
+            f"the model calls its labels {', '.join(found)}: --label-map {found[0]}=NAME,... must "
+            f"say which of {', '.join(task.labels)} each is"
+        )
+
+
+def _plain(labels: Iterable[str]) -> list[str]:
+    return [label.lower().replace("-", "_").replace(" ", "_") for label in labels]
