@@ -8,10 +8,12 @@ imports. Its folder for temporary files is its own, and what is left in there is
 from __future__ import annotations
 
 import atexit
+import gc
 import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -21,10 +23,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import obce.jobs.compression  # noqa: F401, so that children need not import it
-from obce import cli
+from obce import cli, tasks
 from obce.running import training
-from tools.stress.models import job, tiny_bert
+from tools.stress.models import TASK, glue_folder, job, tiny_bert
 
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
 # What two runs with equal results differ in: when they ran, how long, and how far the first came.
@@ -56,19 +60,26 @@ def result(out: Path) -> dict[str, Any]:
 class Job:
     """One ``obce compress`` in ``folder``, which may be started again and again."""
 
-    def __init__(self, model: Path, folder: Path):
-        self.model, self.out, self.folder = model, folder / "out", folder
-        self.temporary, self.log = folder / "temporary", folder / "log"
-        self.temporary.mkdir(parents=True)
+    def __init__(self, model: Path, glue: Path, folder: Path, *more: str, log: str = "log"):
+        self.out, self.folder = folder / "out", folder
+        self.arguments = [*job(model, glue, self.out), *more]
+        self.temporary = folder / "temporary"
+        self.log = folder.with_name(f"{folder.name}.{log}")  # where the disk is not full
+        self.temporary.mkdir(parents=True, exist_ok=True)
 
-    def start(self) -> int:
-        """Fork a child that runs the job; its process id, once it is about to begin."""
+    def start(self, largest_file: int | None = None) -> int:
+        """Fork a child that runs the job; its process id, once it is about to begin.
+
+        ``largest_file``: bytes that a file may have there, as if the disk were full then.
+        """
         ready, tell = os.pipe()
         child = os.fork()
         if child == 0:
             status = 1
             try:
                 os.close(ready)
+                if largest_file is not None:
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
                 status = self._run(tell)
             except BaseException as error:  # no traceback may end in this process's frames
                 print(f"escaped: {error!r}", file=sys.stderr, flush=True)
@@ -88,7 +99,7 @@ class Job:
         training.finetune.__wrapped__.__kwdefaults__["checkpoint_seconds"] = CHECKPOINT_SECONDS
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        sys.argv = ["obce", *job(self.model, self.out)]
+        sys.argv = ["obce", *self.arguments]
         status = 1
         try:
             os.write(tell, b"x")
@@ -100,8 +111,9 @@ class Job:
         atexit._run_exitfuncs()
         return status
 
-    def finished(self) -> bool:
-        return (self.out / "record.json").is_file() and not (self.out / "state.json").exists()
+    def lines(self) -> list[str]:
+        """What the last run has said on stderr and stdout."""
+        return [line for line in self.log.read_text().splitlines() if line.strip()]
 
 
 def wait(child: int, seconds: float) -> int | None:
@@ -116,6 +128,20 @@ def wait(child: int, seconds: float) -> int | None:
         time.sleep(0.002)
 
 
+def uninterrupted(folder: Path) -> tuple[tuple[Path, Path], dict[str, Any], float]:
+    """A model and a GLUE folder in ``folder``; what a job makes of them; its seconds."""
+    inputs = tiny_bert(folder / "model"), glue_folder(folder / "glue")
+    tasks.compute_metrics(TASK, np.eye(2), [0, 1])  # imports SciPy and scikit-learn
+    gc.collect()
+    gc.freeze()  # children collect only what is theirs
+    whole = Job(*inputs, folder / "whole")
+    start = time.monotonic()
+    status = wait(whole.start(), 600)
+    if status != 0:
+        raise RuntimeError(f"the job fails uninterrupted: {whole.log.read_text()}")
+    return inputs, result(whole.out), time.monotonic() - start
+
+
 def kill_jobs(kills: int, seed: int, folder: Path, name: str | None = None) -> dict[str, Any]:
     """Kill jobs at random moments, ``kills`` times in all, and let each finish.
 
@@ -128,25 +154,18 @@ def kill_jobs(kills: int, seed: int, folder: Path, name: str | None = None) -> d
         leave), ``tracebacks`` (of interrupted jobs, where one line should be), ``hung``.
     """
     chance = random.Random(seed)
-    model = tiny_bert(folder / "model")
-    whole = Job(model, folder / "whole")
-    start = time.monotonic()
-    status = wait(whole.start(), 600)
-    length = time.monotonic() - start
-    if status != 0:
-        raise RuntimeError(f"the job fails uninterrupted: {whole.log.read_text()}")
-    wanted = result(whole.out)
+    inputs, wanted, length = uninterrupted(folder)
     counts: Counter[str] = Counter(jobs=0)
     by_signal: Counter[str] = Counter()
     said: Counter[str] = Counter()
     while by_signal.total() < kills:
-        current = Job(model, folder / f"job{counts['jobs']}")
+        current = Job(*inputs, folder / f"job{counts['jobs']}")
         counts["jobs"] += 1
         status = None
         while status != 0 and by_signal.total() < kills:
             chosen = name or chance.choice(sorted(SIGNALS))
             child = current.start()
-            status = wait(child, chance.uniform(0, 1.1 * length))
+            status = wait(child, chance.uniform(0, length))
             if status is not None:
                 counts["jobs_lost"] += status != 0
                 break
@@ -183,7 +202,7 @@ def _one_line(job: Job, status: int | None, said: Counter[str]) -> bool:
     and status 1 where it was asked to stop, or finished before it noticed."""
     if status in (0, -signal.SIGKILL):
         return True
-    lines = [line for line in job.log.read_text().splitlines() if line.strip()]
+    lines = job.lines()
     last = [line for line in lines if " is torn: " not in line and "starts over" not in line]
     good = status == 1 and len(last) == 1 and last[0].startswith("obce: interrupted")
     said["interrupted, one line" if good else f"status {status}: {' / '.join(lines[-3:])}"] += 1

@@ -11,13 +11,13 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, B
 
 from obce import tasks
 
-TASK = "mini-sentiment"
+TASK, ROWS = "sst2", {"train": 96, "dev": 40}
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def tiny_bert(folder: Path, task: str | None = None, seed: int = 0) -> Path:
     """Save a random BERT of two layers, with a head for ``task``, or without one."""
-    texts = tasks.texts(tasks.load(TASK, "train"))
+    texts = tasks.texts(tasks.load("mini-sentiment", "train"))
     words = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower())})
     vocabulary = {word: number for number, word in enumerate([*SPECIAL, *words])}
     config = BertConfig(
@@ -39,11 +39,22 @@ def tiny_bert(folder: Path, task: str | None = None, seed: int = 0) -> Path:
     return folder
 
 
-def job(model: Path, out: Path) -> list[str]:
+def glue_folder(folder: Path) -> Path:
+    """SST-2 in GLUE's layout, with a few of the built-in sentences."""
+    (folder / "SST-2").mkdir(parents=True)
+    for split, count in ROWS.items():
+        rows = tasks.load("mini-sentiment", split, limit=count)
+        lines = [f"{row['sentence']}\t{row['label']}\n" for row in rows]
+        path = folder / "SST-2" / f"{split}.tsv"
+        path.write_text("sentence\tlabel\n" + "".join(lines), encoding="utf-8")
+    return folder
+
+
+def job(model: Path, glue: Path, out: Path) -> list[str]:
     """The arguments of a short ``obce compress`` that goes through every stage."""
     return [
-        "compress", os.fspath(model), "--task", TASK, "--out", os.fspath(out), "--quiet",
-        "--level", "medium", "--epochs", "2", "--finetune-epochs", "2", "--batch-size", "16",
-        "--train-limit", "96", "--dev-limit", "40", "--texts", "32", "--repair-texts", "32",
+        "compress", os.fspath(model), "--task", TASK, "--glue-dir", os.fspath(glue),
+        "--out", os.fspath(out), "--quiet", "--level", "medium", "--epochs", "2",
+        "--finetune-epochs", "2", "--batch-size", "16", "--texts", "32", "--repair-texts", "32",
         "--device", "cpu",
     ]  # fmt: skip
