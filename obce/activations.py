@@ -21,6 +21,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,12 @@ def hooked(
     calls: Counter[Group] = Counter()
     handles = []
     groups = list(groups)
-    chunks = [(layer, getattr(layer, "chunk_size_feed_forward", 0)) for layer in bert.encoder.layer]
+    layers: list[Any] = list(bert.encoder.layer)
+    chunks = [getattr(layer, "chunk_size_feed_forward", 0) for layer in layers]
+
+    def hook(group: Group, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        calls[group] += 1
+        receive(group, output)
 
     def check(*_: Any) -> None:
         for layer, kind in groups:
@@ -82,23 +88,18 @@ def hooked(
                 )
 
     try:
-        for layer, _ in chunks:
+        for layer in layers:
             layer.chunk_size_feed_forward = 0
         handles.append(bert.register_forward_pre_hook(lambda *_: calls.clear()))
-        for layer, kind in groups:
-            module = bert.encoder.layer[layer].get_submodule(OUTPUTS[kind])
-
-            def hook(module: nn.Module, inputs: Any, output: torch.Tensor, group=(layer, kind)):
-                calls[group] += 1
-                receive(group, output)
-
-            handles.append(module.register_forward_hook(hook))
+        for group in groups:
+            module = layers[group[0]].get_submodule(OUTPUTS[group[1]])
+            handles.append(module.register_forward_hook(partial(hook, group)))
         handles.append(bert.register_forward_hook(check))
         yield
     finally:
         for handle in handles:
             handle.remove()
-        for layer, size in chunks:
+        for layer, size in zip(layers, chunks, strict=True):
             layer.chunk_size_feed_forward = size
 
 
@@ -232,7 +233,7 @@ class Activations:
             else:
                 block = values.flatten(0, 1) if rows.all() else values[rows]
             with writing_to(self._folder.parent), open(self._path(group, store), "ab") as file:
-                file.write(np.ascontiguousarray(block.cpu().numpy()))
+                file.write(np.ascontiguousarray(block.cpu().numpy()).data)
 
     def _exchange(self) -> None:
         """From all units over this process's batches to its units over all batches, in order."""

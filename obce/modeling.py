@@ -30,6 +30,7 @@ from transformers import (
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
+    BertPreTrainedModel,
 )
 from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -50,7 +51,7 @@ class ObceBertConfig(BertConfig):
     """
 
     model_type = "obce_bert"
-    layer_widths: list | None = None
+    layer_widths: Any = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -88,7 +89,7 @@ def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     """
     made = UninitializedLinear(inputs, outputs, bias)
     if made.weight.numel():
-        made.__class__ = nn.Linear
+        made.__class__ = nn.Linear  # type: ignore[assignment]
     return made
 
 
@@ -113,7 +114,7 @@ class ResidualLinear(nn.Module):
         self.rows = nn.Buffer(torch.arange(kept))
 
     @property
-    def weight(self) -> nn.Parameter:
+    def weight(self) -> torch.Tensor:
         """``(kept, inputs)``"""
         return self.linear.weight
 
@@ -212,7 +213,7 @@ class ObceSelfAttention(BertSelfAttention):
         split = F.pad(split, (0, self.width - width)) if width < self.width else split
         return split.transpose(1, 2)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
@@ -275,6 +276,9 @@ class ObceLayer(BertLayer):
     long as some of the maps, and they would not shrink with the maps.
     """
 
+    attention: Any
+    output: Any
+
     def __init__(self, config: ObceBertConfig, layer_idx: int):
         nn.Module.__init__(self)  # the dense maps are not wanted
         widths = config.layer_widths[layer_idx]
@@ -299,7 +303,7 @@ class ObceLayer(BertLayer):
         return self.output(self.intermediate(hidden_states), hidden_states)
 
 
-class CompressedBert:
+class CompressedBert(BertPreTrainedModel):
     """Mixed into transformers' BERT classes: swaps the dense maps for the compressed ones."""
 
     config_class = ObceBertConfig
@@ -315,11 +319,13 @@ class CompressedBert:
             super().__init__(config, *args, **kwargs)
         finally:
             config.num_hidden_layers = layers
-        bert = self if isinstance(self, BertModel) else self.bert
+        bert: Any = self if isinstance(self, BertModel) else self.bert
         bert.encoder.layer.extend(ObceLayer(config, index) for index in range(layers))
         self.init_weights()  # of the new layers: transformers has marked the others as done
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike, **kwargs: Any
+    ) -> None:
         """As transformers does; all classes of this file load from the folder's copy of it."""
         module = __name__.split(".")[-1]
         self.config.auto_map = {"AutoConfig": f"{module}.ObceBertConfig"} | {

@@ -206,7 +206,7 @@ def transpose_file(path: Path, width: int, rows: Sequence[int], most: int) -> No
             batches = [[next(parts) for _ in counts] for counts in by_process]
             for one_round in zip(*batches, strict=True):
                 for part in one_round:
-                    target.write(np.ascontiguousarray(part.numpy()))
+                    target.write(np.ascontiguousarray(part.numpy()).data)
     os.replace(transposed, path)
 
 
@@ -224,7 +224,7 @@ def _pieces(rows: Sequence[int], most: int) -> Iterator[list[list[int]]]:
     yield piece
 
 
-def _reduce(tensors: Sequence[torch.Tensor], operation: dist.ReduceOp) -> None:
+def _reduce(tensors: Sequence[torch.Tensor], operation: Any) -> None:
     for tensor in tensors if size() > 1 else ():
         travelling = _wire(tensor)
         dist.all_reduce(travelling, operation)
