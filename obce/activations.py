@@ -438,7 +438,7 @@ def collect(
         check_choice("cloud", cloud, CLOUDS)
     check_positive(batch_size=batch_size)
     max_length = length_limit(bert, max_length)
-    encodings = encode(tokenizer, texts, max_length)
+    encodings = encode(tokenizer, texts, max_length, model=bert)
     if len(encodings) < 2:
         raise ValueError("one text makes clouds of one point: at least two texts are needed")
     batched = batches(encodings, batch_size)

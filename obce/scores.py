@@ -272,7 +272,7 @@ def score(
             raise ValueError("score 'taylor' needs activations, or texts= and tokenizer=")
         else:
             limit = length_limit(dense_bert(model), max_length)
-            encodings = encode(tokenizer, texts, limit)
+            encodings = encode(tokenizer, texts, limit, model=dense_bert(model))
         info |= {"texts": len(encodings), "max_length": limit}
         values = taylor(model, encodings, labels, groups)
     elif name == "magnitude":

@@ -6,11 +6,13 @@ ever fed to the model. Evaluation sorts by length and pads, which takes fewer pa
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
+from torch.nn.utils.rnn import pad_sequence
+from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from obce.base.settings import ANALYSIS_LENGTH
 
@@ -60,7 +62,11 @@ def check_texts(texts: object) -> None:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int, first: int = 0
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Text],
+    max_length: int,
+    first: int = 0,
+    model: PreTrainedModel | None = None,
 ) -> list[Encoding]:
     """Tokenize texts or pairs of texts, cut to ``max_length``, without padding.
 
@@ -68,12 +74,17 @@ def encode(
 
     Args:
         first: number of the first text, for messages, where these are a part of many.
+        model: that the tokens are for; without it they are not checked against its embeddings.
 
     Returns:
         one dict per text, with ``input_ids``, ``token_type_ids`` and ``special_tokens_mask``.
 
     Raises:
-        ValueError: no texts at all, or one that is neither a string nor a pair of strings.
+        ValueError: no texts at all, one that is neither a string nor a pair of strings, or tokens
+            that the model has no embedding for.
+
+    Warns:
+        UserWarning: the tokenizer does not know most of the words.
     """
     check_texts(texts)
     texts = list(texts)
@@ -95,7 +106,40 @@ def encode(
     )
     names = ("input_ids", "token_type_ids", "special_tokens_mask")
     columns = [encoded[name] for name in names]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    if model is not None:
+        _check_embeddings(model, rows)
+    _warn_of_unknown(tokenizer, rows)
+    return rows
+
+
+def _check_embeddings(model: PreTrainedModel, rows: Sequence[Encoding]) -> None:
+    """ValueError for numbers without an embedding, over which torch would stumble."""
+    token, kind = (
+        max(max(row[name], default=0) for row in rows) for name in ("input_ids", "token_type_ids")
+    )
+    if token >= model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer gives token number {token}, and the model has "
+            f"{model.config.vocab_size} embeddings (from 0): it is another model's tokenizer, or "
+            "model.resize_token_embeddings was left out"
+        )
+    if kind >= model.config.type_vocab_size:
+        raise ValueError(
+            "these are pairs of texts, and the model reads single ones only (its type_vocab_size "
+            f"is {model.config.type_vocab_size})"
+        )
+
+
+def _warn_of_unknown(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoding]) -> None:
+    unknown = sum(row["input_ids"].count(tokenizer.unk_token_id) for row in rows)
+    words = sum(row["special_tokens_mask"].count(0) for row in rows)
+    if unknown > words / 2:
+        warnings.warn(
+            f"{unknown / words:.0%} of the tokens of these texts are {tokenizer.unk_token}: the "
+            "tokenizer does not know most of the words. Is it this model's?".replace("%", " %"),
+            stacklevel=3,
+        )
 
 
 def batches(encodings: Sequence[Encoding], batch_size: int) -> list[list[int]]:
@@ -142,9 +186,18 @@ def padded(
     groups: Sequence[list[int]],
     device: torch.device,
 ) -> Iterator[tuple[list[int], Any]]:
-    """Padded batches on ``device``, each with the indexes of its texts."""
-    collate = DataCollatorWithPadding(tokenizer)
-    names = ("input_ids", "token_type_ids")
+    """Padded batches on ``device``, each with the indexes of its texts.
+
+    Padding goes to the right whatever the tokenizer does: BERT numbers its positions from the left,
+    so a text after padding would be another one in every batch.
+    """
+    fill = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": 0, "attention_mask": 0}
     for group in groups:
-        rows = [{name: encodings[index][name] for name in names} for index in group]
-        yield group, collate(rows).to(device)
+        batch = {}
+        for name, value in fill.items():
+            rows = [encodings[index].get(name) for index in group]
+            if name == "attention_mask":
+                rows = [[1] * len(encodings[index]["input_ids"]) for index in group]
+            rows = [torch.tensor(row) for row in rows]
+            batch[name] = pad_sequence(rows, batch_first=True, padding_value=value)
+        yield group, BatchEncoding(batch).to(device)

@@ -44,7 +44,7 @@ def predict(
     check_positive(batch_size=batch_size)
     target = pick_device(device)
     length = length_limit(model, max_length, LENGTH)
-    rows = encode(tokenizer, tasks.texts(dataset), length)
+    rows = encode(tokenizer, tasks.texts(dataset), length, model=model)
     groups = sorted_batches(rows, batch_size)
     shares = [distributed.mine(groups, process) for process in range(distributed.size())]
     counts = [sum(map(len, share)) for share in shares]
