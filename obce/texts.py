@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
+from torch.nn.utils.rnn import pad_sequence
+from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from obce.base.settings import ANALYSIS_LENGTH
 
@@ -131,9 +132,18 @@ def padded(
     groups: Sequence[list[int]],
     device: torch.device,
 ) -> Iterator[tuple[list[int], Any]]:
-    """Padded batches on ``device``, each with the indexes of its texts."""
-    collate = DataCollatorWithPadding(tokenizer)
-    names = ("input_ids", "token_type_ids")
+    """Padded batches on ``device``, each with the indexes of its texts.
+
+    Padding goes to the right whatever the tokenizer does: BERT numbers its positions from the left,
+    so a text after padding would be another one in every batch.
+    """
+    fill = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": 0, "attention_mask": 0}
     for group in groups:
-        rows = [{name: encodings[index][name] for name in names} for index in group]
-        yield group, collate(rows).to(device)
+        batch = {}
+        for name, value in fill.items():
+            rows = [encodings[index].get(name) for index in group]
+            if name == "attention_mask":
+                rows = [[1] * len(encodings[index]["input_ids"]) for index in group]
+            rows = [torch.tensor(row) for row in rows]
+            batch[name] = pad_sequence(rows, batch_first=True, padding_value=value)
+        yield group, BatchEncoding(batch).to(device)
