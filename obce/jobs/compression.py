@@ -37,10 +37,10 @@ FILES = ("README.md", "config.json", "model.safetensors", "plan.json", "scores.s
 
 
 class Known(NamedTuple):
-    """What is known of the dense model when several budgets are cut from it: its name, and its
-    stage in the record of the first of them."""
+    """What is known of the dense model when several budgets are cut from it: its name (None: the
+    folder's), how it was fine-tuned, and its stage in the record of the first of them."""
 
-    source: str
+    source: str | None
     tuning: dict[str, Any] | None
     dense: dict[str, Any] | None
 
@@ -128,7 +128,7 @@ class _Compression:
             self.state = before
         loaded = self.judge.load(self.name)
         self._check_for(loaded.model)
-        source = self.known.source if self.known else model_name(loaded.model)
+        source = (self.known and self.known.source) or model_name(loaded.model)
         distributed.by_main(lambda: self._start(resume))
         say_stages(self.judge, loaded, self.analysis, self.cut, self.tuning, again, timing,
                    self.state, self.device, self.progress)  # fmt: skip

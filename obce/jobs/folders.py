@@ -11,7 +11,14 @@ from obce.jobs.arguments import differences
 from obce.running.records import load_record
 
 # What obce leaves in a folder that it writes to. Where one of these is, the rest is its own too.
-OURS = ("state.json", "record.json", "finetune.json", "analysis.json", "budgets.json", "checkpoints")
+OURS = (
+    "state.json",
+    "record.json",
+    "finetune.json",
+    "analysis.json",
+    "budgets.json",
+    "checkpoints",
+)
 
 
 def check_out(name: str, out: Path, files: tuple[str, ...] = ()) -> None:

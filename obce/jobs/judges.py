@@ -100,9 +100,7 @@ class Labelled:
             "progress": bars(self.progress),
         }
         tokenizer = dense.tokenizer
-        record = evaluate(
-            model, tokenizer, self.task, dataset=self.dev, context=context, **options
-        )
+        record = evaluate(model, tokenizer, self.task, dataset=self.dev, context=context, **options)
         if self.mismatched is not None:
             other = evaluate(
                 model, tokenizer, self.task,
