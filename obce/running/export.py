@@ -10,6 +10,7 @@ The packages for it are an extra, ``obce[onnx]``; nothing of them is imported be
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -263,6 +264,12 @@ class OnnxClassifier(nn.Module):
         if text is None:
             raise ValueError(f"{Path(path).name} was not written by obce: it has no configuration")
         self.config = _config(text)
+        self.config.name_or_path = Path(path).name
+        data = [Path(path), Path(f"{os.fspath(path)}.data")]
+        digest = hashlib.sha256()
+        for file in data:
+            digest.update(file.read_bytes() if file.is_file() else b"")
+        self.sha256 = digest.hexdigest()
         self.device = torch.device("cpu")
 
     def forward(self, **inputs: torch.Tensor) -> SimpleNamespace:

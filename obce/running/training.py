@@ -169,7 +169,7 @@ class _Monitor(TrainerCallback):
 def finetune(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    task: str,
+    task: str | tasks.Task,
     *,
     train: Dataset,
     dev: Dataset | None = None,
@@ -219,7 +219,7 @@ def finetune(
         )
     if "label" not in train.column_names:
         raise ValueError(f"the training rows of {info.name} have no labels")
-    tasks.check_labels(info.name, model.config)
+    tasks.check_labels(info, model.config)
     max_length = length_limit(model, max_length, LENGTH)
     target, home = pick_device(device), model.device
     rows = encode(tokenizer, tasks.texts(train), max_length, model=model)
@@ -291,7 +291,7 @@ def finetune(
         logits = predict(
             model, tokenizer, dev, max_length=max_length, device=device, progress=progress
         )
-        metrics = tasks.compute_metrics(info.name, logits, dev["label"])
+        metrics = tasks.compute_metrics(info, logits, dev["label"])
     resumed_from = int(last.rpartition("-")[2]) if last else 0
     loss = float(np.mean(losses)) if losses else None
     return Training(steps, resumed_from, time.perf_counter() - start, loss, metrics)

@@ -102,11 +102,11 @@ def load(
     """Rows of a task: ``sentence``, or ``sentence1`` and ``sentence2``, and ``label``.
 
     ``label`` is an int class in the task's label order, a float for a regression, and absent
-    where the split is unlabelled. Built-in tasks are generated, own tasks hold their rows. GLUE comes from ``folder`` (the
-    official TSV layout), else from the folder that ``OBCE_GLUE_DIR`` names, else from the Hub.
-    ``limit`` takes that many rows at random, drawn with ``seed`` (all rows, in their order, if
-    there are no more). Raises ValueError for an unknown task or split, a missing or torn file,
-    and a Hub that cannot be reached.
+    where the split is unlabelled. Built-in tasks are generated, a user's own hold their rows. GLUE
+    comes from ``folder`` (the official TSV layout), else from the folder that ``OBCE_GLUE_DIR``
+    names, else from the Hub. ``limit`` takes that many rows at random, drawn with ``seed`` (all
+    rows, in their order, if there are no more). Raises ValueError for an unknown task or split, a
+    missing or torn file, and a Hub that cannot be reached.
     """
     task = get_task(name)
     if split not in task.rows:

@@ -18,12 +18,27 @@ METRICS = {
     "matthews_correlation": "Matthews correlation",
     "pearson": "Pearson",
     "spearmanr": "Spearman",
+    # Of a compressed model beside its dense one, without labels.
+    "hidden_error": "error of the last hidden state",
+    "agreement": "equal predictions",
+    "divergence": "KL divergence (nats)",
+    "cosine": "cosine of embeddings",
 }
+PLAIN = ("divergence", "cosine")  # the others are printed as percentages
 
 
 def metric_name(name: str) -> str:
     """What tables call a metric; a user's own keeps its name."""
     return METRICS.get(name, name.replace("_", " "))
+
+
+def metric_text(name: str, value: float, digits: int = 1) -> str:
+    """A metric's value as tables print it.
+
+    >>> metric_text("accuracy", 0.875), metric_text("cosine", 0.875)
+    ('87.5', '0.875')
+    """
+    return f"{value:.3f}" if name in PLAIN else f"{100 * value:.{digits}f}"
 
 
 def compute_metrics(

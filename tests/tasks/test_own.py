@@ -8,7 +8,6 @@ from datasets import ClassLabel, Dataset
 from transformers import BertConfig
 
 from obce import tasks
-from obce.tasks import own
 
 ROWS = {"text": ["fine", "bad, really", "good"], "label": ["pos", "neg", "pos"]}
 
