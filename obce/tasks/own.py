@@ -165,9 +165,11 @@ def texts_of(
         raise ValueError(f"{text_column!r} cannot be both texts of a pair")
     for column in columns:
         _check_column(table, column, what)
-        if table.features[column].dtype not in ("string", "large_string"):
+        # datasets' features for nested values have no dtype
+        if getattr(table.features[column], "dtype", None) not in ("string", "large_string"):
             raise ValueError(f"{what}: column {column!r} holds {_type(table, column)}, not texts")
         _refuse_rows(table, column, _is_blank, f"{what}: column {column!r} has no text in")
+        _refuse_rows(table, column, _has_nul, f"{what}: column {column!r} has a NUL byte in")
     kept = table.select_columns(columns)
     return kept.rename_columns({a: b for a, b in zip(columns, ours, strict=True) if a != b})
 
@@ -279,6 +281,13 @@ def _is_blank(values: pa.Array) -> np.ndarray:
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         blank = pc.or_(blank, pc.equal(pc.utf8_trim_whitespace(values).fill_null(""), ""))
     return blank.to_numpy(zero_copy_only=False)
+
+
+def _has_nul(values: pa.Array) -> np.ndarray:
+    """Text never has one; a file that was torn by a power cut may."""
+    import pyarrow.compute as pc
+
+    return pc.match_substring(values, "\0").to_numpy(zero_copy_only=False)
 
 
 def _refuse_rows(

@@ -308,11 +308,11 @@ def _texts(dataset: Dataset) -> dict[str, list]:
     return {name: list(dataset[name]) for name in dataset.column_names}
 
 
-def _broken_rows(found: dict[str, list], labels: int) -> str | None:
+def _broken_rows(found: dict[str, list], labels: int, never: str) -> str | None:
     for name, column in found.items():
         if name != "label":
-            if any(not isinstance(t, str) or re.search("[\0\r]", t) for t in column):
-                return "a text with NUL or a carriage return, or none at all"
+            if any(not isinstance(text, str) or set(never) & set(text) for text in column):
+                return f"a text that holds one of {never!r}, or none at all"
         elif labels and not all(value in range(labels) for value in column):
             return "a class that the task lacks"
         elif not labels and not all(np.isfinite(value) and 0 <= value <= 5 for value in column):
@@ -345,7 +345,8 @@ def _glue(folder: Path, glue: Path) -> Loader:
 
     def nonsense(found: dict, wanted: dict) -> str | None:
         info = tasks.get_task(found["_"])
-        return _broken_rows({k: v for k, v in found.items() if k != "_"}, len(info.labels))
+        rows = {k: v for k, v in found.items() if k != "_"}
+        return _broken_rows(rows, len(info.labels), "\0\r\n\t")
 
     return Loader(list(paths), load, nonsense)
 
@@ -377,7 +378,7 @@ def _own(folder: Path) -> Loader:
             rows.pop("label")
         if any(not text.strip() for text in rows["sentence"]):
             return "an empty text"
-        return _broken_rows(rows, len(found["_"]))
+        return _broken_rows(rows, len(found["_"]), "\0")
 
     return Loader(sorted(own.iterdir()), load, nonsense)
 
