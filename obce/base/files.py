@@ -161,9 +161,14 @@ def read_json(path: str | os.PathLike) -> Any:
     Traceback (most recent call last):
     ValueError: NaN is no JSON number
     """
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """:func:`read_json` of a text."""
     try:
         return json.loads(
-            Path(path).read_text(encoding="utf-8"),
+            text,
             parse_constant=_no_number,
             parse_float=_finite,
             object_pairs_hook=_without_repeats,
