@@ -181,7 +181,7 @@ def mutations():
     def mutate(data: bytes, number: int, seed: int = 0):
         """One to three changes each: other bits or bytes, spans cut or doubled, foreign words."""
         draw = np.random.default_rng(seed)
-        bits = [
+        words = [
             b"null",
             b"-1",
             b"NaN",

@@ -9,8 +9,9 @@ import tempfile
 import pytest
 
 from tools.stress import hostile, kills, table
-from tools.stress.__main__ import LOADERS, added
+from tools.stress.__main__ import added
 from tools.stress.mutations import OUTCOMES, Loader, loaders, mutate
+from tools.stress.pieces import LOADERS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="jobs are forked")
 

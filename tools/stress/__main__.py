@@ -1,69 +1,51 @@
 """``python -m tools.stress``: count for minutes; results/stress.json is the record.
 
-Two processes share the work. What is done is saved part by part, and the same command goes on.
+Two processes share the work. What is done is kept, piece by piece, and the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
+import subprocess
 import sys
-import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-LOADERS = ("plan", "scores", "record", "config", "glue", "own_data")
-PARTS = ("kills", "disks", "pairs", "foreign", "network", *LOADERS)
+from obce.running.records import environment, load_record, save_record
+from tools.stress.pieces import LOADERS, PARTS
+from tools.stress.table import bad, table
+
 KEPT = Path("_build") / "stress"
 RECORD = Path("results") / "stress.json"
+SIZES = {"kills": 50, "disks": 10, "pairs": 10} | dict.fromkeys(LOADERS, 2500)
+
+Piece = tuple[str, int, int]
+"""A part, how often, and its seed."""
 
 
-def run(part: str, count: int, seed: int) -> dict[str, Any]:
-    """One part, in a folder of its own, which also holds what ``datasets`` caches."""
-    folder = Path(tempfile.mkdtemp(prefix="obce-stress-"))
-    os.environ["HF_HOME"] = str(folder / "huggingface")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
-    start = time.perf_counter()
-    try:
-        counts = _run(part, count, seed, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return {**counts, "seconds": round(time.perf_counter() - start, 1)}
+def pieces(counts: dict[str, int], seed: int) -> list[Piece]:
+    """The work in pieces of some minutes at most, those that take longest first."""
+    return [
+        (part, min(size, counts[part] - start), seed + start)
+        for part in counts
+        for size in [SIZES.get(part, 1)]
+        for start in range(0, counts[part], size)
+    ]
 
 
-def _run(part: str, count: int, seed: int, folder: Path) -> dict[str, Any]:
-    if part in LOADERS:
-        from tools.stress.mutations import loaders, mutate
-
-        return mutate(loaders(folder)[part], count, seed, keep=KEPT / part)
-    from tools.stress import hostile, kills
-
-    if part == "foreign":
-        return hostile.foreign_checkpoints(folder)
-    if part == "network":
-        return hostile.without_network(folder)
-    work = {"kills": kills.kill_jobs, "disks": hostile.fill_disks, "pairs": hostile.pair_jobs}
-    return work[part](count, seed, folder)
-
-
-def shares(options: argparse.Namespace) -> list[tuple[str, int, int]]:
-    """(part, count, seed) of each piece of work, the longest first."""
-    pieces = []
-    for name, total, pieces_of in (("kills", options.kills, 50), ("disks", options.disks, 10),
-                                   ("pairs", options.pairs, 10)):  # fmt: skip
-        for start in range(0, total, pieces_of):
-            pieces.append((name, min(pieces_of, total - start), options.seed + start))
-    pieces += [("foreign", 1, options.seed), ("network", 1, options.seed)]
-    for loader in reversed(LOADERS):
-        for start in range(0, options.mutations, 2500):
-            pieces.append((loader, min(2500, options.mutations - start), options.seed + start))
-    return [piece for piece in pieces if piece[0] in options.only]
+def run(piece: Piece) -> dict[str, Any]:
+    """A piece's counts, from a process of its own, or from an earlier call."""
+    words = list(map(str, piece))
+    kept = KEPT / f"{'-'.join(words)}.json"
+    if not kept.is_file():
+        command = [sys.executable, "-m", "tools.stress.pieces", *words, str(kept)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(words)} failed: {done.stderr[-2000:]}")
+        print(*words, kept.read_text(encoding="utf-8"), flush=True)
+    return json.loads(kept.read_text(encoding="utf-8"))
 
 
 def added(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -76,7 +58,7 @@ def added(results: list[dict[str, Any]]) -> dict[str, Any]:
             elif name in ("longest_message", "seconds_uninterrupted"):
                 total[name] = max(total.get(name, 0), value)
             else:
-                total[name] = total.get(name, 0) + value
+                total[name] = round(total.get(name, 0) + value, 1)
     return total
 
 
@@ -91,46 +73,26 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RECORD)
     options = parser.parse_args()
+    counts = {"kills": options.kills, "own_data": options.mutations, "config": options.mutations}
+    counts |= {"disks": options.disks, "pairs": options.pairs, "foreign": 1, "network": 1}
+    counts |= {loader: options.mutations for loader in LOADERS if loader not in counts}
+    work = pieces({part: counts[part] for part in counts if part in options.only}, options.seed)
     KEPT.mkdir(parents=True, exist_ok=True)
-    done: dict[str, list[dict[str, Any]]] = {}
-    # Each piece in a new process: children of the kills are forked from one without threads.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(options.processes, context, max_tasks_per_child=1) as pool:
-        waiting = {}
-        for piece in shares(options):
-            kept = KEPT / f"{'-'.join(map(str, piece))}.json"
-            if kept.is_file():
-                done.setdefault(piece[0], []).append(json.loads(kept.read_text(encoding="utf-8")))
-            else:
-                waiting[pool.submit(run, *piece)] = piece, kept
-        for future in as_completed(waiting):
-            piece, kept = waiting[future]
-            counts = future.result()
-            kept.write_text(json.dumps(counts), encoding="utf-8")
-            done.setdefault(piece[0], []).append(counts)
-            print(*piece, json.dumps(counts), flush=True)
-    record(done, options)
-    sys.exit(report(options.out))
-
-
-def record(done: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
-    from obce.running.records import environment, save_record
-
-    parts = {part: added(results) for part, results in sorted(done.items())}
+    with ThreadPoolExecutor(options.processes) as pool:
+        results = list(pool.map(run, work))
+    parts = {
+        part: added([result for (name, *_), result in zip(work, results, strict=True)
+                     if name == part])
+        for part in options.only
+    }  # fmt: skip
     found = {"seed": options.seed, "processes": options.processes, "environment": environment()}
     save_record({**found, "parts": parts}, options.out)
-    shutil.rmtree(KEPT)
-
-
-def report(path: Path) -> int:
-    from obce.running.records import load_record
-    from tools.stress.table import bad, table
-
-    found = load_record(path)
-    print(table(found))
-    for line in bad(found):
-        print(f"stress: {line}", file=sys.stderr)
-    return 1 if bad(found) else 0
+    for piece in work:
+        (KEPT / f"{'-'.join(map(str, piece))}.json").unlink()
+    print(table(load_record(options.out)))
+    for line in bad(load_record(options.out)):
+        print(f"stress: {line}; files that went wrong are in {KEPT}", file=sys.stderr)
+    sys.exit(1 if bad(load_record(options.out)) else 0)
 
 
 if __name__ == "__main__":
