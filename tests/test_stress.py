@@ -8,8 +8,9 @@ import tempfile
 
 import pytest
 
-from tools.stress import hostile, kills, table
+from tools.stress import hostile, kills, models, table
 from tools.stress.__main__ import added
+from tools.stress.models import glue_folder, tiny_bert
 from tools.stress.mutations import OUTCOMES, Loader, loaders, mutate
 from tools.stress.pieces import LOADERS
 
@@ -55,6 +56,80 @@ def test_full_disks(tmp_path):
 
 def test_two_jobs_in_one_folder(tmp_path):
     assert counted("pairs", f"hostile.pair_jobs(2, 0, {HERE})", tmp_path)["pairs"] == 2
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    code = f"""
+for name in "ab":
+    found = kills.uninterrupted({HERE} / name)[1]
+    print(json.dumps(found["bytes"]))"""
+    first, second = in_a_process(code, tmp_path).stdout.splitlines()
+    assert first == second and "model.safetensors" in first
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Runs the job in this process: (status, what it has said). Its folder is tmp_path/out."""
+    inputs = tiny_bert(tmp_path / "model"), glue_folder(tmp_path / "glue")
+
+    def run(*more):
+        return hostile.command([*models.job(*inputs, tmp_path / "out"), *more])
+
+    return run
+
+
+def interrupt(monkeypatch, module, name):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, name, interrupted)
+
+
+def test_a_torn_state_is_passed_over(job, tmp_path, monkeypatch):
+    from obce.jobs import compression
+
+    with monkeypatch.context() as patch:
+        interrupt(patch, compression, "time_side_by_side")  # all but the last step is done
+        assert job() == (1, "obce: interrupted; the same command goes on where it stopped\n")
+    state = tmp_path / "out" / "state.json"
+    state.write_text(state.read_text()[:-100])
+    status, said = job()
+    assert status == 0 and "state.json is no record" in said and "the job starts over" in said
+    assert not state.exists() and (tmp_path / "out" / "config.json").is_file()
+
+
+def test_a_job_killed_while_it_tidied_up_is_tidied_up(job, tmp_path, monkeypatch):
+    from obce.jobs import compression
+
+    with monkeypatch.context() as patch:
+        interrupt(patch, compression, "tidy")
+        patch.setattr(compression._Compression, "_start", lambda self, resume: None)
+        assert job()[0] == 1
+    out = tmp_path / "out"
+    assert (out / "record.json").is_file() and (out / "state.json").is_file()
+    assert job()[0] == 0
+    left = {path.name for path in out.iterdir()}
+    assert not left & {"state.json", "repaired", "finetuned", ".obce-lock"}
+
+
+def test_a_finished_record_that_was_changed_is_no_result(job, tmp_path):
+    assert job()[0] == 0
+    path = tmp_path / "out" / "record.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 7', 1))
+    status, said = job()
+    assert status == 2 and "is not as obce wrote it" in said and said.count("\n") == 1
+
+
+def test_a_compressed_model_can_be_read_by_others(job, tmp_path):
+    before = os.umask(0o022)
+    try:
+        assert job()[0] == 0
+    finally:
+        os.umask(before)
+    modes = {
+        path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*") if path.is_file()
+    }
+    assert modes == {0o644}
 
 
 def test_no_code_of_a_checkpoint_is_run(tmp_path):
@@ -121,6 +196,14 @@ def test_counts_add_up_and_make_tables():
     shown = table.table(record)
     assert "| plans | 5,000 | 4,999 | 0 | 0 | 1 | 0 |" in shown
     assert "| jobs killed at a random moment | 7 | jobs lost 0, results changed 0," in shown
+
+
+def test_the_work_in_pieces():
+    found = pieces({"kills": 120, "foreign": 1, "plan": 2501}, seed=3)
+    assert found == [
+        ("kills", 50, 3), ("kills", 50, 53), ("kills", 20, 103), ("foreign", 1, 3),
+        ("plan", 2500, 3), ("plan", 1, 2503),
+    ]  # fmt: skip
 
 
 def test_a_hung_job_would_be_seen():
