@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 from tools.stress import hostile, kills, models, table
-from tools.stress.__main__ import added
+from tools.stress.__main__ import added, pieces
 from tools.stress.models import glue_folder, tiny_bert
 from tools.stress.mutations import OUTCOMES, Loader, loaders, mutate
 from tools.stress.pieces import LOADERS

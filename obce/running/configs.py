@@ -26,7 +26,7 @@ SWITCHES = (
     "add_cross_attention", "gradient_checkpointing", "is_decoder", "is_encoder_decoder",
     "output_attentions", "output_hidden_states", "return_dict", "tie_word_embeddings", "use_cache",
 )  # fmt: skip
-NAMES = ("model_type", "position_embedding_type", "transformers_version", "problem_type")
+NAMES = ("position_embedding_type", "transformers_version", "problem_type")
 
 
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
@@ -41,11 +41,13 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(f"{path} is no model's configuration: {error}") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path} is no model's configuration: it holds no JSON object")
-    if config.get("model_type", "bert") in ("bert", "obce_bert"):
-        try:
+    kind = config.get("model_type", "bert")
+    try:
+        _need(isinstance(kind, str), config, "model_type", "a string")
+        if kind in ("bert", "obce_bert"):
             _check(config)
-        except ValueError as error:
-            raise ValueError(f"{Path(path)}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{Path(path)}: {error}") from None
     return config
 
 

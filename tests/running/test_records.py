@@ -41,8 +41,8 @@ def test_bytes_and_folders_are_refused(tmp_path):
 
 def test_a_sealed_record_is_read_as_it_was(tmp_path):
     path = tmp_path / "record.json"
-    save_sealed(RECORD | {"pair": (1, 2), 3: "a number's name"}, path)
-    assert load_sealed(path) == RECORD | {"pair": [1, 2], "3": "a number's name"}
+    save_sealed(RECORD | {"pair": (1, 2)}, path)
+    assert load_sealed(path) == RECORD | {"pair": [1, 2]}
     data = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(data, indent=7, sort_keys=False), encoding="utf-8")
     assert load_sealed(path)["task"] == "sst2"  # spaces mean nothing
