@@ -17,7 +17,6 @@ exchange outputs, so that each holds all points of its share of the units.
 from __future__ import annotations
 
 import shutil
-import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +33,7 @@ from transformers import BertModel, PreTrainedTokenizerBase
 from obce.base import distributed
 from obce.base.checks import check_choice, check_positive
 from obce.base.devices import inference
+from obce.base.files import Scratch, writing_to
 from obce.base.settings import BATCH_SIZE, CLOUDS
 from obce.base.threads import on_threads
 from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
@@ -175,9 +175,9 @@ class Activations:
         if {"texts", "tokens"} & set(clouds):
             self._stores.append("tokens")
         self._medians: dict[Group, np.ndarray] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="obce-"))
-        # A TemporaryDirectory would warn when it goes with the object.
-        self._remove = weakref.finalize(self, shutil.rmtree, self._folder)
+        scratch = Scratch()
+        self._folder = scratch.path
+        self._remove = weakref.finalize(self, scratch.close)
 
     def __enter__(self) -> Activations:
         return self
@@ -232,7 +232,7 @@ class Activations:
                 block = torch.stack(means).float()
             else:
                 block = values.flatten(0, 1) if rows.all() else values[rows]
-            with open(self._path(group, store), "ab") as file:
+            with writing_to(self._folder.parent), open(self._path(group, store), "ab") as file:
                 file.write(np.ascontiguousarray(block.cpu().numpy()).data)
 
     def _exchange(self) -> None:
@@ -242,7 +242,8 @@ class Activations:
             for store in self._stores:
                 rows = [self._rows(store, batch) for batch in self._batches]
                 most = self.memory // (4 * width)
-                distributed.transpose_file(self._path(group, store), width, rows, most)
+                with writing_to(self._folder.parent):
+                    distributed.transpose_file(self._path(group, store), width, rows, most)
 
     def _rows(self, store: str, batch: list[int]) -> int:
         return int(self.counted[batch].sum()) if store == "tokens" else len(batch)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,12 @@ def size() -> int:
 def is_main() -> bool:
     """Whether this is process 0, which alone prints, shows progress and writes files."""
     return rank() == 0
+
+
+def say(line: str) -> None:
+    """A line on stderr for the user, by the main process."""
+    if is_main():
+        tqdm.write(f"obce: {line}", file=sys.stderr)
 
 
 def bar(progress: bool, iterable: Iterable | None = None, **options: Any) -> tqdm:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from obce.plots.style import DARK, LIGHT
 from obce.pruning import Plan
 from obce.running.records import stages_of
-from obce.tasks import METRICS
+from obce.tasks import metric_name
 from obce.units import KINDS
 
 
@@ -74,7 +74,7 @@ def stages(record: dict) -> Figure:
     axes.set_yticks(range(len(rows)), labels, fontsize=9)
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.invert_yaxis()
-    axes.set_xlabel(f"{METRICS[rows[0]['metric']]} on {record['task']} dev (%)")
+    axes.set_xlabel(f"{metric_name(rows[0]['metric'])} on {record['task']} dev (%)")
     low = min(0, *values)
     axes.set_xlim(low - 14 * (low < 0), 1.12 * max(values))  # room for the labels of bars
     axes.spines[["top", "right"]].set_visible(False)

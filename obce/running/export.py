@@ -13,10 +13,10 @@ The packages for it are an extra, ``obce[onnx]``; nothing of them is imported be
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ from transformers import (
 
 from obce.base.checks import check_positive
 from obce.base.devices import evaluating
-from obce.base.files import replacing_files
+from obce.base.files import Scratch, replacing_files
 from obce.modeling import ObceBertConfig
 from obce.running.encoders import pool
 from obce.running.heads import Loaded, SentenceEncoder
@@ -201,8 +201,8 @@ def export(loaded: Loaded, path: str | os.PathLike, *, int8: bool = False) -> di
     path, model = Path(path), loaded.model
     if int8:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting-") as folder:
-            whole = Path(folder) / path.name
+        with Scratch(path.parent) as folder:
+            whole = folder / path.name
             to_onnx(model, whole, loaded.encoder)
             quantize(whole, path)
     else:
@@ -344,6 +344,12 @@ class OnnxClassifier(nn.Module):
         if text is None:
             raise ValueError(f"{Path(path).name} was not written by obce: it has no configuration")
         self.config = _config(text)
+        self.config.name_or_path = Path(path).name
+        data = [Path(path), Path(f"{os.fspath(path)}.data")]
+        digest = hashlib.sha256()
+        for file in data:
+            digest.update(file.read_bytes() if file.is_file() else b"")
+        self.sha256 = digest.hexdigest()
         self.device = torch.device("cpu")
 
     def forward(self, **inputs: torch.Tensor) -> SimpleNamespace:

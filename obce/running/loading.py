@@ -124,6 +124,17 @@ def load_classifier(
 PRE_TRAINING = ("pre-training", "masked words", "next sentence")
 
 
+def label_names(name_or_path: str | os.PathLike | None) -> tuple[str, ...] | None:
+    """What a checkpoint's classifier calls its classes, in its order; None if it does not say."""
+    checkpoint = Checkpoint(name_or_path)
+    config = checkpoint.config
+    names = [str(label) for _, label in sorted((int(i), v) for i, v in config.id2label.items())]
+    generic = names == [f"LABEL_{i}" for i in range(len(names))]
+    if checkpoint.head != "sequence classification" or len(names) < 2 or generic:
+        return None
+    return tuple(names)
+
+
 def set_labels(config: PretrainedConfig, info: tasks.Task) -> None:
     if info.is_regression:
         config.num_labels = 1

@@ -275,7 +275,8 @@ def time_per_1000(
     def run(batches: list[dict[str, torch.Tensor]]) -> float:
         start = time.perf_counter()
         for batch in batches:
-            model(**batch).logits.cpu()  # the copy waits for the GPU
+            out = model(**batch)
+            (out.logits if hasattr(out, "logits") else out[0]).cpu()  # the copy waits for the GPU
         return (time.perf_counter() - start) * 1000 / len(rows)
 
     with inference(model, device):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +93,7 @@ def get_task(name: str | Task) -> Task:
 
 
 def load(
-    name: str,
+    name: str | Task,
     split: str,
     folder: str | os.PathLike[str] | None = None,
     limit: int | None = None,
@@ -101,11 +102,11 @@ def load(
     """Rows of a task: ``sentence``, or ``sentence1`` and ``sentence2``, and ``label``.
 
     ``label`` is an int class in the task's label order, a float for a regression, and absent
-    where the split is unlabelled. Built-in tasks are generated. GLUE comes from ``folder`` (the
-    official TSV layout), else from the folder that ``OBCE_GLUE_DIR`` names, else from the Hub.
-    ``limit`` takes that many rows at random, drawn with ``seed`` (all rows, in their order, if
-    there are no more). Raises ValueError for an unknown task or split, a missing or torn file,
-    and a Hub that cannot be reached.
+    where the split is unlabelled. Built-in tasks are generated, a user's own hold their rows. GLUE
+    comes from ``folder`` (the official TSV layout), else from the folder that ``OBCE_GLUE_DIR``
+    names, else from the Hub. ``limit`` takes that many rows at random, drawn with ``seed`` (all
+    rows, in their order, if there are no more). Raises ValueError for an unknown task or split, a
+    missing or torn file, and a Hub that cannot be reached.
     """
     task = get_task(name)
     if split not in task.rows:
@@ -113,7 +114,9 @@ def load(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1 row, not {limit}")
     folder = folder or os.environ.get(FOLDER_VARIABLE)
-    if task.builtin:
+    if task.data:
+        dataset = task.data[split]
+    elif task.builtin:
         dataset = _dataset(task, miniature.generate(task.name, split))
     elif folder:
         dataset = _dataset(task, _read_folder(task, split, Path(folder)))
@@ -165,7 +168,12 @@ def _read_folder(task: Task, split: str, folder: Path) -> list[tuple]:
         lines = path.read_bytes().decode("utf-8-sig").rstrip("\r\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start})") from None
-    table = [line.removesuffix("\r").split("\t") for line in lines]
+    lines = [line.removesuffix("\r") for line in lines]
+    for number, line in enumerate(lines, 1):
+        if "\0" in line or "\r" in line:
+            what = "NUL byte" if "\0" in line else "carriage return inside a line"
+            raise ValueError(f"{path}, line {number}: a {what}; the file is broken")
+    table = [line.split("\t") for line in lines]
     is_test = split.startswith("test")
     first = 1 if task.headerless and not is_test else 2  # the number of the first row's line
     header = list(task.headerless) if first == 1 else table.pop(0)
@@ -173,8 +181,10 @@ def _read_folder(task: Task, split: str, folder: Path) -> list[tuple]:
     if task.label_column in header or not is_test:
         wanted.append(task.label_column)
     for column in wanted:
-        if column not in header:
-            raise ValueError(f"{path} has no column {column!r}; it has {', '.join(header)}")
+        if header.count(column) != 1:
+            number = "more than one" if column in header else "no"
+            there = textwrap.shorten(", ".join(header), 200, placeholder=" ...")
+            raise ValueError(f"{path} has {number} column {column!r}; it has {there}")
     places = [header.index(column) for column in wanted]
 
     rows, torn = [], []
@@ -200,13 +210,13 @@ def _label(task: Task, text: str, place: str) -> int | float:
         if text in task.file_labels:
             return task.file_labels.index(text)
         known = ", ".join(task.file_labels)
-        raise ValueError(f"{place}: unknown label {text!r}; known are {known}")
+        raise ValueError(f"{place}: unknown label {text[:40]!r}; known are {known}")
     try:
-        score = float(text)
+        score = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         score = math.nan
     if not 0 <= score <= 5:
-        raise ValueError(f"{place}: label {text!r} is no score from 0 to 5")
+        raise ValueError(f"{place}: label {text[:40]!r} is no score from 0 to 5")
     return score
 
 
@@ -263,10 +273,21 @@ def check_labels(task: str | Task, config: PretrainedConfig) -> None:
     if task.is_regression:
         return
     found = [str(label) for _, label in sorted((int(i), v) for i, v in config.id2label.items())]
-    plain = [label.lower().replace("-", "_").replace(" ", "_") for label in found]
+    if _plain(found) == _plain(task.labels):
+        return
     count = range(task.num_labels)
-    if plain not in (list(task.labels), [f"label_{i}" for i in count], [str(i) for i in count]):
+    generic = ([f"label_{i}" for i in count], [str(i) for i in count])
+    if _plain(found) not in generic:
         raise ValueError(
             f"the model's labels ({', '.join(found)}) are not those of task {task.name} in its "
-            f"order ({', '.join(task.labels)})"
+            f"order ({', '.join(task.labels)}); --label-map MODEL=TASK,... says which is which"
         )
+    if task.data and list(task.labels) != [str(i) for i in count]:
+        raise ValueError(
+            f"the model calls its labels {', '.join(found)}: --label-map {found[0]}=NAME,... must "
+            f"say which of {', '.join(task.labels)} each is"
+        )
+
+
+def _plain(labels: Iterable[str]) -> list[str]:
+    return [label.lower().replace("-", "_").replace(" ", "_") for label in labels]
