@@ -115,20 +115,14 @@ def encode(
 
 def _check_embeddings(model: PreTrainedModel, rows: Sequence[Encoding]) -> None:
     """ValueError for numbers without an embedding, over which torch would stumble."""
-    token, kind = (
-        max(max(row[name], default=0) for row in rows) for name in ("input_ids", "token_type_ids")
-    )
-    if token >= model.config.vocab_size:
+    config, token = model.config, max(max(row["input_ids"], default=0) for row in rows)
+    if token >= config.vocab_size:
         raise ValueError(
-            f"the tokenizer gives token number {token}, and the model has "
-            f"{model.config.vocab_size} embeddings (from 0): it is another model's tokenizer, or "
-            "model.resize_token_embeddings was left out"
+            f"the tokenizer gives token number {token}, and the model has {config.vocab_size} "
+            "embeddings (from 0): it is another model's, or resize_token_embeddings was left out"
         )
-    if kind >= model.config.type_vocab_size:
-        raise ValueError(
-            "these are pairs of texts, and the model reads single ones only (its type_vocab_size "
-            f"is {model.config.type_vocab_size})"
-        )
+    if config.type_vocab_size < 2 and any(1 in row["token_type_ids"] for row in rows):
+        raise ValueError("these are pairs of texts, and the model reads single ones only")
 
 
 def _warn_of_unknown(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoding]) -> None:
