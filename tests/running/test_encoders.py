@@ -15,6 +15,7 @@ import obce
 from obce.running.encoders import embed, pool, similarity
 from obce.running.heads import SentenceEncoder
 from obce.running.loading import Loaded, embedded_folder, load_bert, load_model, save_model
+from obce.running.speed import time_per_1000
 
 OLD = "sentence_transformers.models."
 NEW = {
@@ -89,6 +90,7 @@ def test_the_embedded_model(sentences):
     long = [*sentences, "word " * 600]
     np.testing.assert_allclose(embed(loaded, long), theirs(embedded_folder(), long), atol=1e-5)
     alike, other = similarity(loaded, [("He sings.", "He is singing."), ("He sings.", "Tax law.")])
+    assert time_per_1000(loaded.model, loaded.tokenizer, sentences, repeats=1)["median"] > 0
     assert alike > 0.6 > 0.3 > other
 
 
