@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import glob
 import os
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -259,7 +260,8 @@ def _columns(source: Source, split: str, text: str, pair: str | None, label: str
 
 def _check_column(table: Dataset, column: str, what: str) -> None:
     if column not in table.column_names:
-        raise ValueError(f"{what} has no column {column!r}; it has {', '.join(table.column_names)}")
+        there = textwrap.shorten(", ".join(table.column_names), 200, placeholder=" ...")
+        raise ValueError(f"{what} has no column {column!r}; it has {there}")
 
 
 def _type(table: Dataset, column: str) -> str:
