@@ -18,8 +18,16 @@ import os
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from torch.nn import functional as F
+
+if int(transformers.__version__.split(".")[0]) < 5:
+    raise ImportError(
+        f"this model needs transformers 5 or newer, here is {transformers.__version__}: "
+        "pip install -U transformers"
+    )
+
 from transformers import (
     BertConfig,
     BertForMaskedLM,

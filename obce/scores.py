@@ -229,7 +229,7 @@ def _checked_labels(
         raise ValueError(f"taylor needs a loss of one label per text, which a {kind} does not have")
     if len(labels) != texts:
         raise ValueError(f"taylor needs a label per text: {len(labels)} for {texts}")
-    classes = model.config.num_labels
+    classes: Any = model.config.num_labels
     numbers = np.asarray(labels)
     if numbers.ndim != 1 or numbers.dtype.kind not in "biuf":
         raise ValueError("taylor needs labels that are numbers, one per text")

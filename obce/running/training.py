@@ -20,7 +20,6 @@ from datasets import Dataset
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 from transformers import (
-    DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -40,7 +39,7 @@ from obce.base.signals import noted
 from obce.running.evaluation import predict
 from obce.running.loading import quiet, save_classifier, set_labels
 from obce.running.records import load_sealed, model_sha256, save_sealed
-from obce.texts import encode, length_limit
+from obce.texts import encode, length_limit, right_padding
 
 SEAL = "job.json"
 
@@ -261,7 +260,7 @@ def finetune(
                 ddp_find_unused_parameters=any(p.numel() == 0 for p in model.parameters()),
             ),
             train_dataset=rows,
-            data_collator=DataCollatorWithPadding(tokenizer),
+            data_collator=right_padding(tokenizer),
             callbacks=[monitor],
         )
         trainer.losses, trainer.rows_per_step, trainer.job = losses, batch_size, job

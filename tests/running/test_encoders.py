@@ -139,16 +139,18 @@ def test_folders_that_cannot_be_kept(tokenizer, tmp_path):
         ValueError, match="modules are Transformer, Pooling, Dense, Normalize; only"
     ):
         load_model(folder)
-    modules([whole[0] | {"path": "../other"}, *whole[1:]])
-    with pytest.raises(ValueError, match="a folder outside of the model's own"):
-        load_model(folder)
+    for place, path in ((0, "../other"), (0, "/tmp"), (1, "a/../../b"), (2, "..\\x")):
+        modules([module | ({"path": path} if i == place else {}) for i, module in enumerate(whole)])
+        with pytest.raises(ValueError, match="a folder outside of the model's own"):
+            load_model(folder)
     for broken in ([{"path": ""}], {"a": 1}, [7], "text"):
         modules(broken)
         with pytest.raises(ValueError, match="cannot load a model from .*settings are broken"):
             load_model(folder)
-    (folder / "modules.json").write_text("[{")
-    with pytest.raises(ValueError, match="settings are broken"):
-        load_model(folder)
+    for broken in ("[{", "[" * 100_000):
+        (folder / "modules.json").write_text(broken)
+        with pytest.raises(ValueError, match="settings are broken"):
+            load_model(folder)
     modules(whole[:1])  # a cross-encoder: nothing is pooled
     assert load_model(folder).encoder is None
     modules(whole)
