@@ -153,7 +153,6 @@ class _Compression:
                 (self.out / file).unlink(missing_ok=True)
             for folder in ("repaired", "finetuned"):
                 shutil.rmtree(self.out / folder, ignore_errors=True)
-        save_record(self.state, self.state_path)
 
     def _dense(self, source: str, loaded: Classifier | Loaded, resume: bool) -> Classifier | Loaded:
         """The dense model, fine-tuned for the task (if it was not, here) and judged."""

@@ -199,7 +199,7 @@ def _remarks(
         often = counts.max() / len(labels)
         if len(np.unique(answers)) == 1 and (counts > 0).sum() > 1:
             found.append(f"every row gets the same answer, {task.labels[answers[0]]!r}")
-        if right < often:
+        if right <= often < 1:
             found.append(
                 f"no better than chance: {right:.1%} of the answers are right, and always "
                 f"answering {task.labels[counts.argmax()]!r} would be right in {often:.1%}"
