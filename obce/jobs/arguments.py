@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from obce.units import Group
 
 TARGETS = ("keep_total", "keep_encoder", "percentile", "level")
+SPLITS = ("train", "dev", "test", "validation", "valid", "data")  # names that tell nothing
 WEIGHTS = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.txt")
 
 
@@ -144,7 +145,8 @@ class Data:
         """What folders and headings call the data."""
         if self.task is not None:
             return get_task(self.task).name
-        return Path(self.texts_file or self.train_file or self.dev_file or "").stem
+        stem = Path(self.texts_file or self.train_file or self.dev_file or "").stem
+        return "own" if stem.lower() in SPLITS else stem
 
     def as_record(self) -> dict[str, Any]:
         """The arguments that matter for these data, without paths."""
