@@ -33,7 +33,7 @@ from obce.base.settings import (
     SCOPES,
     SCORES,
 )
-from obce.tasks import Task, get_task, load, own_task
+from obce.tasks import Task, data_sha256, get_task, load, own_task
 from obce.tasks.own import LABEL, TEXT
 
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ class Data:
         common["dev_limit"] = self.dev_limit
         if self.label_map:
             common["label_map"] = dict(self.label_map)
+        if isinstance(self.task, Task) and self.task.data:  # rows from Python
+            common["rows"] = {name: data_sha256(rows) for name, rows in self.task.data.items()}
         if self.task is not None:
             return common | {"task": self.title, "glue_dir": named(self.glue_dir)}
         names = ("text_column", "text_pair_column", "label_column", "regression")

@@ -152,6 +152,13 @@ def test_own_data_from_python(tokenizer, rows, tmp_path):
     )  # fmt: skip
     assert set(record["stages"]["dense"]["metrics"]) == {"share_of_same"}
     assert "share of same" in (tmp_path / "out" / "README.md").read_text()
+    other = tasks.own_task(data.select(range(50)), data.select(range(60, 80)), text_column="a",
+                           name="mine", metric=share_of_same)  # fmt: skip
+    with pytest.raises(ValueError, match="data.rows.train"):  # other rows are another job
+        compress_job(
+            str(model), tmp_path / "out", Data(other), Analysis(texts=16),
+            Cut(level="light", repair_texts=16), tuning=Tuning(), timing=False, progress=False,
+        )  # fmt: skip
 
 
 BAD_DATA = {
