@@ -98,8 +98,8 @@ def worker(folder: Path, texts: int, started: float) -> None:
         seconds["written"] += time.perf_counter() - start
 
     Activations._append = written
-    Activations._swap = timed("exchange", Activations._swap)
-    Activations.gather = timed("scores told", Activations.gather)
+    Activations._exchange = timed("exchange", Activations._exchange)
+    Activations.of_all_processes = timed("scores told", Activations.of_all_processes)
     bert, tokenizer = obce.load_bert()
     corpus = texts_of_64_tokens(texts)
     with distributed.joined():

@@ -750,16 +750,19 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="Weights as bytes, integer sums.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a fine-tuned model, dense or compressed, as an ONNX file that onnxruntime runs.
+    """Write a model, dense or compressed, as an ONNX file that onnxruntime runs.
 
-    The file is checked: run on padded texts, it gives the logits that PyTorch gives.
+    The file is checked: run on padded texts, it gives what PyTorch gives.
     """
     from obce.base import distributed
     from obce.jobs.steps import export_job
 
     record = distributed.by_main(lambda: export_job(model, out, int8=int8, progress=not quiet))
     typer.echo(f"{out}: {record['weights']}, {record['bytes'] / 1e6:.1f} MB")
-    typer.echo(f"in float32 its logits are PyTorch's to {record['difference']:.0e}")
+    typer.echo(
+        f"{', '.join(record['outputs'])}: PyTorch's to {record['difference']:.0e} "
+        f"(the largest is {record['largest_output']:.2g})"
+    )
 
 
 @app.command()

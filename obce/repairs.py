@@ -80,7 +80,8 @@ def repair(
     _check_cut_to(small, plan)
     if method == "none":
         return []
-    encodings = encode(tokenizer, texts, length_limit(find_bert(model), max_length))
+    bert = find_bert(model)
+    encodings = encode(tokenizer, texts, length_limit(bert, max_length), model=bert)
     if method == "constant":
         _fold_medians(model, small, plan, encodings, batch_size, progress)
         return []

@@ -272,7 +272,7 @@ def score(
             raise ValueError("score 'taylor' needs activations, or texts= and tokenizer=")
         else:
             limit = length_limit(dense_bert(model), max_length)
-            encodings = encode(tokenizer, texts, limit)
+            encodings = encode(tokenizer, texts, limit, model=dense_bert(model))
         info |= {"texts": len(encodings), "max_length": limit}
         values = taylor(model, encodings, labels, groups)
     elif name == "magnitude":
@@ -323,4 +323,5 @@ def _of_clouds(
         for group, part in chunks:
             parts[group].append(function(activations.cloud(*group, cloud, part, length)))
             bar.update(part.stop - part.start)
-    return activations.gather({group: np.concatenate(part) for group, part in parts.items()})
+    own = {group: np.concatenate(part) for group, part in parts.items()}
+    return activations.of_all_processes(own)

@@ -10,6 +10,7 @@ import copy
 
 import torch
 import transformers
+from torch import nn
 
 from obce import modeling
 from obce.modeling import ObceBertConfig
@@ -79,24 +80,27 @@ def _cut_layer(weights: dict[str, torch.Tensor], path: str, plan: Plan, layer: i
     """Slice one layer's matrices, in place in the dict of weights."""
     device = weights[f"{path}output.dense.bias"].device
     kept = {kind: torch.from_numpy(plan.kept[layer, kind]).to(device) for kind in WEIGHTS}
-    for kind, place in WEIGHTS.items():
-        weight, bias = weights[f"{path}{place}.weight"], weights[f"{path}{place}.bias"]
-        rows = kept[kind]
+    for kind, name in WEIGHTS.items():
+        linear, rows = f"{path}{name}", kept[kind]
+        weight, bias = weights.pop(f"{linear}.weight"), weights[f"{linear}.bias"]
         if kind not in READS:
-            weights[f"{path}{place}.weight"] = weight[rows]
-            weights[f"{path}{place}.bias"] = bias[rows]
+            weights[f"{linear}.weight"] = weight[rows]
+            weights[f"{linear}.bias"] = bias[rows]
             continue
         columns = kept[READS[kind]]
         gone = torch.ones_like(bias, dtype=torch.bool)
         gone[rows] = False
-        weights[f"{path}{place}.weight"] = weight[rows][:, columns]
-        weights[f"{path}{place}.bias"] = bias.masked_fill(gone, 0)
-        if len(rows) < len(bias) or len(columns) == 0:  # else it stays a plain nn.Linear
-            weights[f"{path}{place}.rows"] = rows
+        weights[f"{linear}.bias"] = bias.masked_fill(gone, 0)
+        plain = len(rows) == len(bias) and len(columns) > 0  # else a modeling.ResidualLinear
+        weights[f"{linear}.weight" if plain else f"{linear}.linear.weight"] = weight[rows][
+            :, columns
+        ]
+        if not plain:
+            weights[f"{linear}.rows"] = rows
 
 
-def _restore_buffers(model, small) -> None:
-    """Buffers that no state dict holds (positions) come from the dense model."""
+def _restore_buffers(model: nn.Module, small: nn.Module) -> None:
+    """Copy the buffers that no state dict holds (positions) from the dense model."""
     dense = dict(model.named_buffers())
     for name, buffer in list(small.named_buffers()):
         if buffer.is_meta:

@@ -19,8 +19,10 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import distributed as dist
 from tqdm.auto import tqdm
@@ -28,6 +30,7 @@ from tqdm.auto import tqdm
 from obce.base.launcher import started_by_launcher
 
 Item = TypeVar("Item")
+Key = TypeVar("Key")
 _store: dist.Store | None = None
 
 
@@ -135,11 +138,83 @@ def gather(block: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         return block
     padded = _wire(block.new_zeros(max(rows), *block.shape[1:]))
     padded[: len(block)] = block
-    found = [torch.empty_like(padded) for _ in rows]
-    dist.all_gather(found, padded)
-    return torch.cat([part[:count] for part, count in zip(found, rows, strict=True)]).to(
-        block.device
-    )
+    parts = [torch.empty_like(padded) for _ in rows]
+    dist.all_gather(parts, padded)
+    own = [part[:count] for part, count in zip(parts, rows, strict=True)]
+    return torch.cat(own).to(block.device)
+
+
+def gather_shares(
+    own: dict[Key, np.ndarray], widths: dict[Key, int], processes: int
+) -> dict[Key, np.ndarray]:
+    """From a number for each unit of this process's share to those of all units, everywhere.
+
+    Args:
+        own: some arrays by name, ``(units of this share,)`` each.
+        widths: units of all shares together, by name.
+        processes: that the units were shared out among.
+
+    Returns:
+        by name ``(units,)``: float32, of which 4 bytes per unit were sent; with one process what
+        it was given.
+
+    Raises:
+        ValueError: other processes than the units were shared out among.
+    """
+    if processes == 1:
+        return own
+    if processes != size():
+        raise ValueError(f"the units are shared by {processes} processes, which have parted")
+    block = np.concatenate([own[name] for name in own], dtype=np.float32)
+    parts = [[share(widths[name], process, processes) for name in own] for process in range(size())]
+    counts = [[part.stop - part.start for part in each] for each in parts]
+    everything = gather(torch.from_numpy(block), [sum(each) for each in counts])
+    pieces = iter(everything.split([count for each in counts for count in each]))
+    by_process = [{name: next(pieces).numpy() for name in own} for _ in counts]
+    return {name: np.concatenate([each[name] for each in by_process]) for name in own}
+
+
+def transpose_file(path: Path, width: int, rows: Sequence[int], most: int) -> None:
+    """:func:`transpose` of a file of float32 rows, which is replaced.
+
+    Args:
+        path: holds this process's rows before, ``(own rows, width)``, and all rows of its share
+            of the columns after, in the order in which one process would have written them.
+            A process without rows has no file before.
+        width: columns.
+        rows: how many rows each batch of all processes has; batch b is of process b mod P.
+        most: rows of each process that are held in memory at once, about.
+    """
+    path.touch()
+    transposed = path.with_suffix(".transposed")
+    with open(path, "rb") as source, open(transposed, "wb") as target:
+        for piece in _pieces(rows, most):
+            by_process = list(zip(*piece, strict=True))  # rows of each process, round by round
+            totals = [sum(counts) for counts in by_process]
+            block = np.fromfile(source, np.float32, totals[rank()] * width).reshape(-1, width)
+            columns = transpose(torch.from_numpy(block), totals)
+            # From the order of the processes to that of the batches: round by round, and in each
+            # round process by process.
+            parts = iter(columns.split([count for counts in by_process for count in counts]))
+            batches = [[next(parts) for _ in counts] for counts in by_process]
+            for one_round in zip(*batches, strict=True):
+                for part in one_round:
+                    target.write(np.ascontiguousarray(part.numpy()))
+    os.replace(transposed, path)
+
+
+def _pieces(rows: Sequence[int], most: int) -> Iterator[list[list[int]]]:
+    """Rounds of batches that are exchanged at once: about ``most`` rows of each process.
+
+    A round is one batch of each process, given as its number of rows: 0 where none is left.
+    """
+    piece: list[list[int]] = []
+    for one_round in rounds(rows):
+        if piece and sum(max(each) for each in piece) + max(one_round) > most:
+            yield piece
+            piece = []
+        piece.append([*one_round] + [0] * (size() - len(one_round)))
+    yield piece
 
 
 def _reduce(tensors: Sequence[torch.Tensor], operation: dist.ReduceOp) -> None:

@@ -6,7 +6,6 @@ the job's records; the folder must be one that all of them see.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from obce.jobs.progress import bars, stage
 from obce.jobs.scoring import score_units
 from obce.pruning import Plan
 from obce.running.evaluation import evaluate
-from obce.running.export import OnnxClassifier, quantize, to_onnx
-from obce.running.loading import Classifier, load_bert, load_classifier
+from obce.running.export import OnnxClassifier, export
+from obce.running.loading import Classifier, load_bert, load_model
 from obce.running.records import environment, model_name, model_sha256, save_record
 from obce.running.speed import Benchmark, benchmark
 from obce.running.training import finetune
@@ -273,32 +272,18 @@ def save_if_asked(record: dict[str, Any], out: Path | None) -> None:
 def export_job(
     name: str, out: Path, *, int8: bool = False, progress: bool = True
 ) -> dict[str, Any]:
-    """Write a fine-tuned model as the ONNX file ``out``, and beside it its record, ``out.json``.
+    """Write a model as the ONNX file ``out``, and beside it its record, ``out.json``.
 
     Returns:
-        the record: whose weights, as what, bytes of the file, and ``difference``, the largest of
-        a logit of the float32 file from PyTorch's.
+        the record, see :func:`obce.running.export.export`.
     """
     if out.suffix != ".onnx":
         raise ValueError(f"{out} does not end in .onnx: name a file to write to")
-    bar = tqdm(total=2 + int8, desc="export", unit="step", leave=False, disable=not bars(progress))
-    with bar, tempfile.TemporaryDirectory() as folder:
-        model = load_classifier(name, task=None).model
+    bar = tqdm(total=2, desc="export", unit="step", leave=False, disable=not bars(progress))
+    with bar:
+        loaded = load_model(name)
         bar.update()
-        whole = Path(folder) / out.name if int8 else out
-        difference = to_onnx(model, whole)
+        record = export(loaded, out, int8=int8)
         bar.update()
-        if int8:
-            quantize(whole, out)
-            bar.update()
-        files = [path for path in (out, out.with_name(f"{out.name}.data")) if path.is_file()]
-        record = {
-            "model": model_name(model),
-            "model_sha256": model_sha256(model),
-            "weights": "int8" if int8 else "float32",
-            "bytes": sum(path.stat().st_size for path in files),
-            "difference": difference,
-            "environment": environment(),
-        }
     save_record(record, out.with_name(f"{out.name}.json"))
     return record

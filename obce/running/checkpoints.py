@@ -133,13 +133,20 @@ class Checkpoint:
         Raises:
             ValueError: there is none, or it numbers more tokens than the model has embeddings.
         """
-        found = self._read(AutoTokenizer)
+        missing = ValueError(
+            f"{self.name} holds no tokenizer (tokenizer.json or vocab.txt): copy its files from "
+            "the model that this one was made from"
+        )
+        try:
+            found = self._read(AutoTokenizer)
+        except ValueError:
+            if self._own_file("tokenizer.json") or self._own_file("vocab.txt"):
+                raise
+            raise missing from None
         vocabulary = found.get_vocab()
+        # Without files, transformers makes a tokenizer of BERT's five special tokens.
         if not vocabulary.keys() - found.get_added_vocab().keys() - set(found.all_special_tokens):
-            raise ValueError(
-                f"{self.name} holds no tokenizer (tokenizer.json or vocab.txt): copy these files "
-                "from the model that it was made from"
-            )
+            raise missing
         if max(vocabulary.values()) >= self.config.vocab_size:
             raise ValueError(
                 f"the tokenizer of {self.name} numbers tokens up to {max(vocabulary.values())}, "

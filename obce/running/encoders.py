@@ -156,7 +156,7 @@ def embed(
         raise ValueError("this model is no sentence encoder: its folder states no pooling")
     bert = find_bert(model)
     length = length_limit(bert, max_length, encoder.max_length or LENGTH)
-    rows = encode(tokenizer, as_encoder_takes(texts, encoder), length)
+    rows = encode(tokenizer, as_encoder_takes(texts, encoder), length, model=bert)
     vectors = np.empty((len(rows), len(encoder.pooling) * bert.config.hidden_size), np.float32)
     bar = distributed.bar(progress, total=len(rows), desc="embed", unit="text", leave=False)
     with bar, inference(model, device) as target:

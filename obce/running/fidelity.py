@@ -69,7 +69,8 @@ def compare(
     encoder, tokenizer = dense.encoder, dense.tokenizer
     default = (encoder.max_length if encoder else None) or LENGTH
     length = length_limit(find_bert(dense.model), max_length, default)
-    rows = encode(tokenizer, as_encoder_takes(texts, encoder) if encoder else texts, length)
+    texts = as_encoder_takes(texts, encoder) if encoder else texts
+    rows = encode(tokenizer, texts, length, model=find_bert(dense.model))
     sums, cosines = _Sums(), np.empty(len(rows))
     bar = distributed.bar(progress, total=len(rows), desc="compare", unit="text", leave=False)
     with bar, inference(dense.model, device) as target, inference(small.model, device):

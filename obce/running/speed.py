@@ -232,7 +232,7 @@ def time_per_1000(
     """
     check_positive(batch_size=batch_size, repeats=repeats)
     target = pick_device(device)
-    rows = encode(tokenizer, texts, length_limit(model, max_length, LENGTH))
+    rows = encode(tokenizer, texts, length_limit(model, max_length, LENGTH), model=model)
     groups = sorted_batches(rows, batch_size)
     batches = [batch for _, batch in padded(tokenizer, rows, groups, target)]
 

@@ -508,7 +508,7 @@ def summarize(
         torch.inference_mode(),
         hooked(bert, units, receive),
     ):
-        for encodings in _encoded(tokenizer, texts, max_length):
+        for encodings in _encoded(bert, tokenizer, texts, max_length):
             for one_round in distributed.rounds(batches(encodings, batch_size)):
                 bar.update(sum(map(len, one_round)))
                 batch = next(iter(distributed.mine(one_round)), None)
@@ -550,10 +550,10 @@ def _combined(summaries: dict[Group, GapSummary], counts: dict[str, int]) -> dic
     return dict(zip(counts, numbers.tolist(), strict=True))
 
 
-def _encoded(tokenizer, texts: Iterable[Text], max_length: int) -> Iterator[list[dict]]:
+def _encoded(bert, tokenizer, texts: Iterable[Text], max_length: int) -> Iterator[list[dict]]:
     """Tokenized texts, some thousand at a time."""
     check_texts(texts)
     source, first = iter(texts), 0
     while part := list(islice(source, CHUNK_TEXTS)):
-        yield encode(tokenizer, part, max_length, first)
+        yield encode(tokenizer, part, max_length, first, bert)
         first += len(part)

@@ -238,7 +238,7 @@ def finetune(
     tasks.check_labels(info, model.config)
     max_length = length_limit(model, max_length, LENGTH)
     target, home = pick_device(device), model.device
-    rows = encode(tokenizer, tasks.texts(train), max_length)
+    rows = encode(tokenizer, tasks.texts(train), max_length, model=model)
     names = ("input_ids", "token_type_ids")
     rows = [
         {**{n: row[n] for n in names}, "label": label}

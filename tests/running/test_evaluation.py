@@ -82,7 +82,7 @@ def test_remarks_on_what_should_not_be_overlooked(tiny_classifier, tokenizer):
         in (found[1])
     )
     found = remarks([{"text": "☃ ☃ ☃", "label": label} for label in "bba"])
-    assert found[-1] == "the tokenizer does not know most of the words: is it this model's?"
+    assert "the tokenizer does not know most of the words" in found[0]
     torch.manual_seed(0)
     torch.nn.init.normal_(tiny_classifier.classifier.weight)
     torch.nn.init.zeros_(tiny_classifier.classifier.bias)

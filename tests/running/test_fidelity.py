@@ -186,3 +186,40 @@ def test_bad_arguments(pair, sentences, tokenizer):
     with pytest.raises(ValueError, match="not finite"):
         compare(dense, small, sentences)
     assert np.isfinite(compare(dense, dense, sentences)["hidden_error"])
+
+
+def tagged(tokenizer, texts):
+    """Tokens of texts, and a tag for each: 0 a word, 1 a number, 2 a mark; -100 for none."""
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    tags = torch.full_like(inputs["input_ids"], -100)
+    for row, text in enumerate(inputs["input_ids"]):
+        for place, word in enumerate(tokenizer.convert_ids_to_tokens(text)):
+            if word not in tokenizer.all_special_tokens:
+                plain = word.removeprefix("##")
+                tags[row, place] = 1 if plain.isdigit() else 0 if plain.isalpha() else 2
+    return inputs, tags
+
+
+def test_a_token_classifier_is_compressed_without_labels(tiny_config, tokenizer, sentences):
+    """Train, score, cut, repair, compare: only the training sees a tag."""
+    torch.manual_seed(0)
+    tiny_config.num_labels = 3
+    model = transformers.BertForTokenClassification(tiny_config)
+    inputs, tags = tagged(tokenizer, sentences)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(25):
+        optimizer.zero_grad()
+        model(**inputs, labels=tags).loss.backward()
+        optimizer.step()
+    dense = Loaded(model.eval(), tokenizer, "token classification", None)
+    with torch.no_grad():
+        right = model(**inputs).logits.argmax(-1)[tags >= 0] == tags[tags >= 0]
+    assert right.double().mean() > 0.97
+    with obce.collect(model, tokenizer, sentences) as activations:
+        plan = obce.plan(model, obce.score(activations), percentile=60)
+    small = dense._replace(model=obce.cut(model, plan))
+    cut_only = compare(dense, small, sentences)
+    obce.repair(model, small.model, plan, texts=sentences, tokenizer=tokenizer)
+    repaired = compare(dense, small, sentences)
+    assert repaired["hidden_error"] < 0.9 * cut_only["hidden_error"]
+    assert repaired["agreement"] > 0.97 and repaired["divergence"] < cut_only["divergence"]
