@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
 )
 
 import obce
@@ -28,7 +29,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("cli")
 
 
-def tiny_model(tokenizer, target, layers=3, task=TASK):
+def tiny_model(tokenizer, target, layers=3, task=TASK, head=BertForSequenceClassification):
     """A tiny classifier with a head for the task, saved like any other."""
     torch.manual_seed(0)
     labels = dict(enumerate(tasks.get_task(task).labels))
@@ -41,7 +42,7 @@ def tiny_model(tokenizer, target, layers=3, task=TASK):
         id2label=labels,
         label2id={label: i for i, label in labels.items()},
     )
-    BertForSequenceClassification(config).save_pretrained(target)
+    head(config).save_pretrained(target)
     tokenizer.save_pretrained(target)
     return target
 
@@ -156,6 +157,29 @@ def test_mnli_is_judged_on_both_of_its_dev_sets(run, tokenizer, tmp_path):
     assert set(stage["metrics"]) == {"accuracy", "accuracy_mismatched"}
     assert stage["dev_mismatched"]["rows_official"] == 9832
     assert "accuracy, mismatched" in (tmp_path / "out" / "README.md").read_text()
+    (mnli / "dev_mismatched.tsv").unlink()  # noticed before anything is trained
+    base = tiny_model(tokenizer, tmp_path / "base", head=BertModel)
+    status, _, error = run(*job(base, tmp_path / "no", *options))
+    assert status == 2 and "no dev_mismatched split" in error and not (tmp_path / "no").exists()
+
+
+def test_a_line_for_each_stage_where_there_is_no_terminal(run, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = tiny_model(tokenizer, tmp_path / "base", head=BertModel)
+    limits = ("--train-limit", 20, "--dev-limit", 10, "--epochs", 1)
+    status, _, errors = run("compress", base, "--task", TASK, "--level", "light", *limits)
+    assert status == 0 and "|" not in errors and "\r" not in errors  # no bars
+    lines = errors.splitlines()
+    assert lines[0].startswith(f"{TASK}: what is going to be done (")
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        ["fine-tune,", "1"], ["judge:", "dense"], ["analyze", "20"]
+    ]  # fmt: skip
+    done = ["fine-tune the dense model", "judge: dense", "analyze", "judge: cut", "repair",
+            "judge: cut, repaired", "time both models"]  # fmt: skip
+    assert [line.rpartition(": ")[0] for line in lines[-len(done) :]] == done
+    record = json.loads((tmp_path / "out" / f"base-{TASK}" / "record.json").read_text())
+    # a limit on training rows is one on all that is read of them
+    assert record["repair"]["texts"] == record["plan"]["corpus"]["texts"] == 20
 
 
 def test_analyze_finetune_and_evaluate(run, dense, folder):
