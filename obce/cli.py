@@ -643,10 +643,6 @@ def compress(
         _refuse_beside(context, "beside --plan, which says which units stay", *OF_PLANS, *OF_SCORES)
     if scores:
         _refuse_beside(context, "beside --scores, which were made before", *OF_SCORES)
-    if repair != Repair.least_squares:
-        _refuse_beside(context, f"with --repair {repair.value}", "ridge")
-    if repair == Repair.none:
-        _refuse_beside(context, "with --repair none", "repair_texts")
     targets = _targets(keep_total, keep_encoder, percentile, level)
     several = [name for name, values in targets.items() if len(values) > 1]
     cut = Cut(
@@ -690,7 +686,7 @@ def compress(
 
 
 OF_PLANS = ("kinds", "scope", "heads", "multiple_of", "scores")
-OF_SCORES = ("score", "cloud", "texts")
+OF_SCORES = ("score", "cloud")
 
 
 def _report(record: dict, out: Path) -> None:
