@@ -30,6 +30,7 @@ BENCHMARKS = {
     "model_speed": "the compressed model beside the dense one",
     "export": "out of the framework: ONNX, int8, and both with the compression",
     "large": "BERT-large's shape from texts to a small model",
+    "own_data": "a user's own rows, up to a million of them",
     "gpu": "homology, streaming and the compressed model on a GPU, where there is one",
 }
 BEGIN, END = "<!-- tables:begin -->\n", "<!-- tables:end -->"

@@ -285,8 +285,9 @@ class Scores(dict[Group, np.ndarray]):
             f"{layer:02d}.{kind}": np.ascontiguousarray(value, dtype=np.float32)
             for (layer, kind), value in self.items()
         }
-        info = json.dumps(self.info, allow_nan=False)
-        header = {"obce_scores": info, "obce_checksum": _checksum(tensors, info)}
+        notes = {"checksum": _checksum(tensors, self.info), "info": self.info}
+        # One entry: safetensors writes several in any order, and equal scores are equal files.
+        header = {"obce_scores": json.dumps(notes, allow_nan=False)}
         with replacing(path) as part:
             save_file(tensors, part, metadata=header)
 
@@ -304,19 +305,20 @@ class Scores(dict[Group, np.ndarray]):
                 header = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
             info = parse_json(header["obce_scores"])
-            checksum = _checksum(tensors, header["obce_scores"])
-            if header.get("obce_checksum", checksum) != checksum:
-                raise ValueError("its checksum is another: it was changed after it was written")
             if not isinstance(info, dict):
                 raise ValueError("its notes are no JSON object")
+            if info.keys() & {"checksum", "info"}:
+                checksum, info = info["checksum"], info["info"]
+                if checksum != _checksum(tensors, info):
+                    raise ValueError("its checksum is another: it was changed after it was written")
             return cls({_group_of(name, value): value for name, value in tensors.items()}, info)
         except (SafetensorError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a file of obce scores: {error!s:.300}") from error
 
 
-def _checksum(tensors: dict[str, np.ndarray], info: str) -> str:
+def _checksum(tensors: dict[str, np.ndarray], info: dict[str, Any]) -> str:
     """Of the names, the numbers and the notes of a file of scores."""
-    total = hashlib.sha256(info.encode())
+    total = hashlib.sha256(json.dumps(info, allow_nan=False, sort_keys=True).encode())
     for name in sorted(tensors):
         total.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
         total.update(tensors[name].tobytes())

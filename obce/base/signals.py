@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Handler = Callable[[int, FrameType | None], None]
 
 
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM's handler: what Ctrl-C does."""
-    raise KeyboardInterrupt
+class Interrupts(list[int]):
+    """Signals that have arrived; as their handler it raises KeyboardInterrupt."""
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.append(number)
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -29,11 +33,15 @@ def _handled(handlers: dict[signal.Signals, Handler]) -> Iterator[None]:
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM interrupts like Ctrl-C, unless the program has its own way with it."""
-    ours = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    with _handled({signal.SIGTERM: interrupt} if ours else {}):
-        yield
+def terminable() -> Iterator[Interrupts]:
+    """SIGTERM interrupts like Ctrl-C, and both are listed; a program's own handlers stay.
+
+    The list tells what another error goes back to: code in C++ may raise its own ("Invalid bounding
+    box", says matplotlib's) where KeyboardInterrupt came while it was reading a Python object.
+    """
+    arrived, usual = Interrupts(), (signal.SIG_DFL, signal.default_int_handler)
+    with _handled({n: arrived for n in SIGNALS if signal.getsignal(n) in usual}):
+        yield arrived
 
 
 @contextmanager
@@ -50,7 +58,8 @@ def noted() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         pressed.append(number)
 
-    raising = (signal.default_int_handler, interrupt)
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    with _handled({n: note for n in numbers if signal.getsignal(n) in raising}):
+    def raises(handler: object) -> bool:
+        return handler is signal.default_int_handler or isinstance(handler, Interrupts)
+
+    with _handled({number: note for number in SIGNALS if raises(signal.getsignal(number))}):
         yield pressed

@@ -33,7 +33,7 @@ from obce.base.settings import (
     SCOPES,
     SCORES,
 )
-from obce.tasks import Task, get_task, load, own_task
+from obce.tasks import Task, data_sha256, get_task, load, own_task
 from obce.tasks.own import LABEL, TEXT
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from obce.units import Group
 
 TARGETS = ("keep_total", "keep_encoder", "percentile", "level")
+SPLITS = ("train", "dev", "test", "validation", "valid", "data")  # names that tell nothing
 WEIGHTS = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.txt")
 
 
@@ -144,7 +145,8 @@ class Data:
         """What folders and headings call the data."""
         if self.task is not None:
             return get_task(self.task).name
-        return Path(self.texts_file or self.train_file or self.dev_file or "").stem
+        stem = Path(self.texts_file or self.train_file or self.dev_file or "").stem
+        return "own" if stem.lower() in SPLITS else stem
 
     def as_record(self) -> dict[str, Any]:
         """The arguments that matter for these data, without paths."""
@@ -155,6 +157,8 @@ class Data:
         common["dev_limit"] = self.dev_limit
         if self.label_map:
             common["label_map"] = dict(self.label_map)
+        if isinstance(self.task, Task) and self.task.data:  # rows from Python
+            common["rows"] = {name: data_sha256(rows) for name, rows in self.task.data.items()}
         if self.task is not None:
             return common | {"task": self.title, "glue_dir": named(self.glue_dir)}
         names = ("text_column", "text_pair_column", "label_column", "regression")

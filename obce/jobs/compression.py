@@ -161,9 +161,8 @@ class _Compression:
         self.out.mkdir(parents=True, exist_ok=True)
         if not resume:
             (self.out / "record.json").unlink(missing_ok=True)
-        if not self.state["stages"]:
+        if not self.state["stages"] and "tuning" not in self.state:
             tidy(self.out)
-        save_sealed(self.state, self.state_path)
 
     def _dense(self, source: str, loaded: Classifier | Loaded, resume: bool) -> Classifier | Loaded:
         """The dense model, fine-tuned for the task (if it was not, here) and judged."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from obce import tasks
+from obce.base import distributed
 from obce.base.devices import pick_device
 from obce.base.settings import TIMING_ROUNDS
 from obce.jobs.arguments import Analysis, Cut, Tuning
@@ -36,7 +37,7 @@ def say_stages(
     progress: bool,
 ) -> None:
     """Print the stages that are still to come, with their rows and a rough guess of the time."""
-    if not progress:
+    if not (progress and distributed.is_main()):
         return
     stages = planned(judge, loaded, analysis, cut, tuning, again, timing, state)
     texts = tasks.texts(judge.sample(SAMPLE))
@@ -47,6 +48,9 @@ def say_stages(
     per_row = found["median"] / 1000
     where = f"{pick_device(device).type}, rough guesses from {len(texts)} texts"
     say(f"{judge.title}: what is going to be done ({where}):", progress)
+    if judge.task is not None and judge.task.data:
+        labels = ", ".join(judge.task.labels) or "scores (a regression)"
+        say(f"  labels: {labels:.200}", progress)
     for name, rows, passes in stages:
         say(f"  {name:<28} {rows:>9,} rows  ~{duration(rows * passes * per_row)}", progress)
     total = sum(rows * passes for _, rows, passes in stages) * per_row

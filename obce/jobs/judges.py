@@ -6,12 +6,12 @@ out the texts that are scored and repaired on, and says what a stage has cost.
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel
 
@@ -123,10 +123,10 @@ class Unlabelled:
         if len(rows) < 10:
             raise ValueError(f"{data.texts_file}: {len(rows)} texts are too few: at least 10 are "
                              "needed, of which some are held back to compare on")  # fmt: skip
-        order = random.Random(data.seed).sample(range(len(rows)), len(rows))
+        order = np.random.default_rng(data.seed).permutation(len(rows))
         held = min(HELD_BACK, len(rows) // 5)
-        self.held_back = rows.select(sorted(order[:held]))
-        self.texts = rows.select(sorted(order[held:][: data.train_limit]))
+        self.held_back = rows.select(np.sort(order[:held]))
+        self.texts = rows.select(np.sort(order[held:][: data.train_limit]))
 
     def load(self, name: str) -> Loaded:
         return load_model(name)

@@ -20,7 +20,7 @@ from obce.jobs.progress import bars, stage
 from obce.jobs.steps import is_onnx, load_onnx
 from obce.running.evaluation import predict
 from obce.running.loading import Classifier, load_classifier
-from obce.tasks.own import texts_of
+from obce.tasks.own import check_column, texts_of
 
 # What the GLUE site calls the files of a submission: gluebenchmark.com, under "Submit".
 SUBMISSIONS = {
@@ -97,10 +97,8 @@ def predict_job(
         classifier = load_classifier(name, None)
     table = tasks.read_table(file)
     rows = texts_of(table, data.text_column, data.text_pair_column, file)
-    if id_column is not None and id_column not in table.column_names:
-        raise ValueError(
-            f"{file} has no column {id_column!r}; it has {', '.join(table.column_names)}"
-        )
+    if id_column is not None:
+        check_column(table, id_column, file)
     logits = _logits(classifier, rows, **options)
     ids = table[id_column] if id_column else range(1, len(rows) + 1)
     lines = _lines(classifier, ids, logits, id_column or "row", data)

@@ -44,7 +44,7 @@ def scores_by_layer(scores, plan: Plan | None = None) -> Figure:
         axes.set_ylim(bottom=0)
     for axes in panels[len(kinds) :]:
         axes.set_visible(False)
-    name = getattr(scores, "info", {}).get("score", "score").replace("_", " ")
+    name = str(getattr(scores, "info", {}).get("score", "score")).replace("_", " ")
     figure.supxlabel("layer", fontsize=10)
     figure.supylabel(name, fontsize=10)
     return figure

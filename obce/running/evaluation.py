@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from datetime import datetime, timezone
 from typing import Any
 
@@ -123,10 +124,12 @@ def evaluate(
     if "label" not in dataset.column_names:
         raise ValueError(f"the {split} split of {info.name} has no labels to evaluate against")
     start = time.perf_counter()
-    logits = predict(
-        model, tokenizer, dataset,
-        max_length=max_length, batch_size=batch_size, device=device, progress=progress,
-    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UserWarning)
+        logits = predict(
+            model, tokenizer, dataset,
+            max_length=max_length, batch_size=batch_size, device=device, progress=progress,
+        )  # fmt: skip
     seconds = time.perf_counter() - start
     metrics = tasks.compute_metrics(info, logits, dataset["label"])
     main = next(iter(metrics))
@@ -144,7 +147,8 @@ def evaluate(
         "batch_size": batch_size,
         **circumstances(model, dataset, device, seed, seconds),
     }
-    if remarks := _remarks(info, logits, dataset, metrics, tokenizer):
+    unknown = {str(each.message) for each in warned if "tokenizer" in str(each.message)}
+    if remarks := _remarks(info, logits, dataset, metrics, sorted(unknown)):
         measured["remarks"] = remarks
     context = {"model": model_name(model), **(context or {})}
     if clash := sorted(context.keys() & measured.keys()):
@@ -186,9 +190,10 @@ def _remarks(
     logits: np.ndarray,
     dataset: Dataset,
     metrics: dict[str, float],
-    tokenizer: PreTrainedTokenizerBase,
+    warned: list[str],
 ) -> list[str]:
-    found = []
+    """What a reader should not overlook; ``warned``: what the predictions have met."""
+    found = list(warned)
     labels = np.asarray(dataset["label"])
     if task.is_regression:
         if max(metrics.values()) <= 0:
@@ -199,18 +204,9 @@ def _remarks(
         often = counts.max() / len(labels)
         if len(np.unique(answers)) == 1 and (counts > 0).sum() > 1:
             found.append(f"every row gets the same answer, {task.labels[answers[0]]!r}")
-        if right < often:
+        if right <= often < 1:
             found.append(
                 f"no better than chance: {right:.1%} of the answers are right, and always "
                 f"answering {task.labels[counts.argmax()]!r} would be right in {often:.1%}"
             )
-    sample = tasks.texts(dataset.select(range(min(len(dataset), 100))))
-    rows = encode(tokenizer, sample, LENGTH)
-    words = [
-        token for row in rows
-        for token, special in zip(row["input_ids"], row["special_tokens_mask"], strict=True)
-        if not special or token == tokenizer.unk_token_id
-    ]  # fmt: skip
-    if words and words.count(tokenizer.unk_token_id) > len(words) / 2:
-        found.append("the tokenizer does not know most of the words: is it this model's?")
     return found

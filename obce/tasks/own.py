@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import glob
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ TEXT, LABEL = "text", "label"  # names that columns have unless others are given
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 ACCURACY, CORRELATION = ("accuracy", "macro_f1", "matthews_correlation"), ("pearson", "spearmanr")
 BATCH = 10_000  # rows that are looked at together
+LONGEST = 2**24  # characters of a cell in the first row; an open quote would take in the file
 FEW = 5  # rows or names that a message lists
 
 
@@ -164,12 +165,11 @@ def texts_of(
     if len(set(columns)) < len(columns):
         raise ValueError(f"{text_column!r} cannot be both texts of a pair")
     for column in columns:
-        _check_column(table, column, what)
-        # datasets' features for nested values have no dtype
-        if getattr(table.features[column], "dtype", None) not in ("string", "large_string"):
+        check_column(table, column, what)
+        if _type(table, column) not in ("string", "large_string"):
             raise ValueError(f"{what}: column {column!r} holds {_type(table, column)}, not texts")
         _refuse_rows(table, column, _is_blank, f"{what}: column {column!r} has no text in")
-        _refuse_rows(table, column, _has_nul, f"{what}: column {column!r} has a NUL byte in")
+        _refuse_rows(table, column, _has_nul, f"{what}: column {column!r} has NUL characters in")
     kept = table.select_columns(columns)
     return kept.rename_columns({a: b for a, b in zip(columns, ours, strict=True) if a != b})
 
@@ -207,7 +207,7 @@ def _reading(path: Path) -> Iterator[None]:
             raise cause from None
         if isinstance(cause, StopIteration) or "corresponds to no data" in str(cause):
             raise ValueError(f"{path} has no rows") from error
-        said = reason(cause).removeprefix("Error tokenizing data. C error: ")
+        said = f"{reason(cause):.300}".removeprefix("Error tokenizing data. C error: ")
         raise ValueError(f"{path} cannot be read: {said}") from error
     finally:
         datasets.logging.set_verbosity(level)
@@ -224,9 +224,13 @@ def _dialect(suffix: str) -> dict[str, Any]:
 def _header(path: Path, options: dict[str, Any]) -> list[str]:
     """The names of the columns. A first row that is longer would be taken for rows with an index,
     and every column for its neighbour."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = (row for row in csv.reader(file, **options) if row)
-        header, first = next(rows, []), next(rows, [])
+    limit = csv.field_size_limit(LONGEST)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = (row for row in csv.reader(file, **options) if row)
+            header, first = next(rows, []), next(rows, [])
+    finally:
+        csv.field_size_limit(limit)
     if not first:
         raise ValueError(f"{path} has no rows")
     if len(first) > len(header):
@@ -238,13 +242,17 @@ def _header(path: Path, options: dict[str, Any]) -> list[str]:
 
 def _columns(source: Source, split: str, text: str, pair: str | None, label: str) -> Dataset:
     """Our columns; the labels are still as they were."""
+    from datasets import Dataset, concatenate_datasets
+
     given = isinstance(source, (str, os.PathLike))
     table, what = (read_table(source), str(source)) if given else (source, split)
-    if not hasattr(table, "column_names") or isinstance(table, Mapping):
-        raise ValueError(f"{split}: a datasets.Dataset or a file is wanted, not {type(table)}")
+    if not isinstance(table, Dataset):
+        wrong = type(table).__name__
+        raise ValueError(f"{split}: a datasets.Dataset or a file is wanted, not a {wrong}")
+    table = table.with_format(None)  # whatever its values were to be turned into
     if not len(table):
         raise ValueError(f"{what} has no rows")
-    _check_column(table, label, what)
+    check_column(table, label, what)
     if label in (text, pair):
         raise ValueError(f"{label!r} cannot be both text and label")
     if type(table.features[label]).__name__ not in ("Value", "ClassLabel"):
@@ -252,14 +260,13 @@ def _columns(source: Source, split: str, text: str, pair: str | None, label: str
     rows = texts_of(table, text, pair, what)
     _refuse_rows(table, label, _is_blank, f"{what}: column {label!r} has no label in")
     labels = table.select_columns([label]).rename_columns({label: LABEL} if label != LABEL else {})
-    from datasets import concatenate_datasets
-
     return concatenate_datasets([rows, labels], axis=1)
 
 
-def _check_column(table: Dataset, column: str, what: str) -> None:
+def check_column(table: Dataset, column: str, what: str) -> None:
+    """ValueError that names the columns that are there."""
     if column not in table.column_names:
-        raise ValueError(f"{what} has no column {column!r}; it has {', '.join(table.column_names)}")
+        raise ValueError(f"{what} has no column {column!r}; it has {_some(table.column_names, 20)}")
 
 
 def _type(table: Dataset, column: str) -> str:
@@ -284,10 +291,9 @@ def _is_blank(values: pa.Array) -> np.ndarray:
 
 
 def _has_nul(values: pa.Array) -> np.ndarray:
-    """Text never has one; a file that was torn by a power cut may."""
     import pyarrow.compute as pc
 
-    return pc.match_substring(values, "\0").to_numpy(zero_copy_only=False)
+    return pc.match_substring(values, "\0").fill_null(False).to_numpy(zero_copy_only=False)
 
 
 def _refuse_rows(
@@ -299,9 +305,11 @@ def _refuse_rows(
         raise ValueError(f"{message} row{'s' * (len(found) > 1)} {_some(found.tolist())}")
 
 
-def _some(values: list) -> str:
-    more = f" and {len(values) - FEW:,} more" if len(values) > FEW else ""
-    return ", ".join(map(str, values[:FEW])) + more
+def _some(values: Iterable, few: int = FEW) -> str:
+    """The first of many values, none at length: a message is one line."""
+    values = list(values)
+    more = f" and {len(values) - few:,} more" if len(values) > few else ""
+    return ", ".join(f"{value!s:.40}" for value in values[:few]) + more
 
 
 def _is_class_label(table: Dataset) -> bool:
@@ -383,7 +391,7 @@ def _with_classes(table: Dataset, split: str, names: tuple[str, ...]) -> Dataset
             hint = " (numbers where names are expected)"
         raise ValueError(
             f"{split} has the label{'s' * (len(strange) > 1)} {_some(sorted(strange))}{hint}; "
-            f"known are {_some(list(names))}"
+            f"known are {_some(names)}"
         )
     column = np.concatenate([piece.to_numpy(zero_copy_only=False) for piece in numbers])
     feature = ClassLabel(names=list(names))

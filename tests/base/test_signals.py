@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: one line, status 1, and everything as it was before."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,7 +9,8 @@ import threading
 
 import pytest
 
-from obce.base.signals import interrupt, noted, terminable
+from obce import cli
+from obce.base.signals import Interrupts, noted, terminable
 
 
 def test_sigterm_interrupts_and_is_then_as_before():
@@ -57,7 +59,9 @@ def test_other_threads_change_nothing():
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [(signal.getsignal(signal.SIGTERM), [])] and seen[0][0] is not interrupt
+    assert seen == [(signal.getsignal(signal.SIGTERM), [])] and not isinstance(
+        seen[0][0], Interrupts
+    )
 
 
 @pytest.mark.parametrize("moment", ["import obce.cli", "import obce.jobs.steps", "import torch._C"])
@@ -80,3 +84,21 @@ def test_an_interrupt_while_python_imports_is_one_line(tmp_path, moment):
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("obce: interrupted") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_error_that_came_of_an_interrupt_is_not_shown(run, monkeypatch, number):
+    """As matplotlib's C++ raises it, where KeyboardInterrupt came while it read a Python object."""
+
+    def broken(*args, **kwargs):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        raise ValueError("Invalid bounding box")
+
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        monkeypatch.setattr(cli, "app", broken)
+        line = "obce: interrupted; the same command goes on where it stopped\n"
+        assert run("evaluate") == (1, "", line)
+    finally:
+        signal.signal(signal.SIGINT, old)

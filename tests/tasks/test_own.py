@@ -125,6 +125,11 @@ BAD_FILES = {
     "long lines": ("text,label\nx,1,2\ny,2,3\n", "2 columns are named, row 1 has 3"),
     "an open quote": ('text,label\nx,1\n"y,2\n', "EOF inside string"),
     "one class": ("text,label\nx,1\ny,1\n", "one class only, '1'"),
+    "a NUL": ("text,label\nx,1\n\0y,2\n", "has NUL characters in row 2"),
+    "many columns": (
+        "text," + "c" * 900 + "," + ",".join(map(str, range(900))) + "\n" + "1," * 901 + "1\n",
+        "has no column 'label'; it has text, " + "c" * 40 + ", 0,",
+    ),
     "a column twice": ("text,label,label\nx,1,1\n", "column 'label' is there twice"),
 }
 
@@ -134,7 +139,8 @@ def test_bad_csv(tmp_path, case):
     text, message = BAD_FILES[case]
     with pytest.raises(ValueError) as caught:
         tasks.own_task(write(tmp_path / "a.csv", text))
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert message in said and "\n" not in said and len(said) < 600
 
 
 def test_other_bad_files(tmp_path):
@@ -180,6 +186,11 @@ def test_dev_that_train_does_not_fit():
         tasks.own_task(many)
     with pytest.raises(ValueError, match="give train, dev or both"):
         tasks.own_task(None)
+    with pytest.raises(ValueError, match="a datasets.Dataset or a file is wanted, not a dict"):
+        tasks.own_task({"text": ["a"], "label": [1]})
+    nested = Dataset.from_dict({"text": [{"a": "b"}, {"a": "c"}], "label": [0, 1]})
+    with pytest.raises(ValueError, match="column 'text' holds .*, not texts"):
+        tasks.own_task(nested)
 
 
 def test_rows_that_were_selected_keep_their_order():

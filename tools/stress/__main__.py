@@ -73,9 +73,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RECORD)
     options = parser.parse_args()
-    counts = {"kills": options.kills, "own_data": options.mutations, "config": options.mutations}
-    counts |= {"disks": options.disks, "pairs": options.pairs, "foreign": 1, "network": 1}
-    counts |= {loader: options.mutations for loader in LOADERS if loader not in counts}
+    counts = {"kills": options.kills, "disks": options.disks, "pairs": options.pairs}
+    counts |= {"foreign": 1, "network": 1} | dict.fromkeys(LOADERS, options.mutations)
     work = pieces({part: counts[part] for part in counts if part in options.only}, options.seed)
     KEPT.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(options.processes) as pool:
