@@ -70,12 +70,12 @@ def run(largest: int, repeats: int) -> dict:
         for size in sizes:
             path = Path(folder) / f"{size}.csv"
             write(path, size)
-            found[f"{size:,} rows"] = [
+            found[f"{size:>9,} rows"] = [
                 {**in_a_process(path, Path(folder) / f"{size}-{turn}"),
                  "file_mb": path.stat().st_size / 1e6}
                 for turn in range(repeats)
             ]  # fmt: skip
-    base = f"{sizes[0]:,} rows"
+    base = f"{sizes[0]:>9,} rows"  # so that files sort them by size
     least = min(one["peak_mb"] for one in found[base])
     seconds = table({name: [one["seconds"] for one in runs] for name, runs in found.items()}, base)
     for name, row in seconds["rows"].items():
