@@ -56,6 +56,11 @@ class ObceBertConfig(BertConfig):
     layer_widths (`list[dict]`): for each layer ``query_key`` and ``value``, a width per dense
         head; ``attention_output``, ``intermediate`` and ``output``, a number of units. ``None``
         means that nothing was removed.
+
+    >>> config = ObceBertConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=2,
+    ...                         intermediate_size=8)
+    >>> config.layer_widths[0]["value"], config.layer_widths[0]["intermediate"]
+    ([2, 2], 8)
     """
 
     model_type = "obce_bert"
@@ -94,6 +99,9 @@ def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
 
     Unless it is empty, its class is ``nn.Linear`` itself: torch's ``quantize_dynamic`` and other
     tools find linear maps by their exact class.
+
+    >>> linear(3, 2)
+    Linear(in_features=3, out_features=2, bias=True)
     """
     made = UninitializedLinear(inputs, outputs, bias)
     if made.weight.numel():
@@ -113,6 +121,9 @@ class ResidualLinear(nn.Module):
         linear: from ``inputs`` to ``kept``, without a bias.
         bias: ``(hidden,)``, of all coordinates: the constant of a removed unit stays there.
         rows: ``(kept,)`` the coordinates that are written, in ascending order.
+
+    >>> ResidualLinear(inputs=3, kept=2, hidden=4)(torch.ones(1, 1, 3)).shape
+    torch.Size([1, 1, 4])
     """
 
     def __init__(self, inputs: int, kept: int, hidden: int):
@@ -140,6 +151,9 @@ class Columns(nn.Module):
 
     One gather moves all heads of unequal widths into place, where slicing and padding them one
     by one would be dozens of small steps.
+
+    >>> Columns([1, 0, 2], inputs=2)(torch.tensor([[[5.0, 7.0]]]))
+    tensor([[[7., 5., 0.]]])
     """
 
     def __init__(self, numbers: list[int], inputs: int):

@@ -184,6 +184,14 @@ def taylor(
 
     Source: P. Molchanov et al., "Pruning convolutional neural networks for resource efficient
     inference", ICLR 2017.
+
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> config = BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1,
+    ...                     num_attention_heads=2, intermediate_size=8)
+    >>> model = BertForSequenceClassification(config)
+    >>> text = {"input_ids": [1, 7, 2], "token_type_ids": [0, 0, 0]}
+    >>> taylor(model, [text, text], [0, 1], [(0, "value")])[0, "value"].shape
+    (4,)
     """
     bert = dense_bert(model)
     checked = _checked_labels(model, bert, labels, len(encodings))

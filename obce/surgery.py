@@ -67,7 +67,14 @@ def cut(model: transformers.PreTrainedModel, plan: Plan) -> transformers.PreTrai
 
 
 def layer_widths(plan: Plan) -> list[dict]:
-    """What a compressed model's configuration says of each layer."""
+    """What a compressed model's configuration says of each layer.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> plan = obce.plan(model, obce.score(None, "magnitude", model=model), percentile=50)
+    >>> layer_widths(plan)[0]["intermediate"], layer_widths(plan)[0]["value"][:3]
+    (768, [16, 16, 16])
+    """
     return [
         {
             "query_key": plan.head_widths(layer, "query"),

@@ -169,7 +169,13 @@ def find_bert(model: nn.Module) -> BertModel:
 
 
 def is_compressed(model: nn.Module) -> bool:
-    """Whether ``model`` holds a BERT that obce has already made smaller."""
+    """Whether ``model`` holds a BERT that obce has already made smaller.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> is_compressed(model)
+    False
+    """
     return find_bert(model).config.model_type == MODEL_TYPE
 
 
@@ -179,6 +185,11 @@ def dense_bert(model: nn.Module) -> BertModel:
     Raises:
         ValueError: as :func:`find_bert`; or the model is compressed already, holds adapters, or
             its maps are of other widths than its configuration says.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> dense_bert(model) is model
+    True
     """
     bert = find_bert(model)
     if is_compressed(model):

@@ -70,7 +70,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def on_device(model: PreTrainedModel, device: str = "auto") -> Iterator[torch.device]:
-    """Move a model to a device (see :func:`pick_device`) and afterwards back to where it was."""
+    """Move a model to a device (see :func:`pick_device`) and afterwards back to where it was.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> with on_device(model, "cpu") as device:
+    ...     device
+    device(type='cpu')
+    """
     module: nn.Module = model
     target, home = pick_device(device), model.device
     try:
@@ -82,6 +89,14 @@ def on_device(model: PreTrainedModel, device: str = "auto") -> Iterator[torch.de
 
 @contextmanager
 def inference(model: PreTrainedModel, device: str = "auto") -> Iterator[torch.device]:
-    """Evaluation mode on a device, no gradients; the model goes back to its mode and device."""
+    """Evaluation mode on a device, no gradients; the model goes back to its mode and device.
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> with inference(model) as device:
+    ...     hidden = model(**tokenizer("A film.", return_tensors="pt").to(device))[0]
+    >>> hidden.requires_grad
+    False
+    """
     with on_device(model, device) as target, evaluating(model), torch.inference_mode():
         yield target

@@ -46,7 +46,12 @@ def in_turns(
 
 @contextmanager
 def running_threads(number: int) -> Iterator[None]:
-    """So many threads for torch, and for the homology, which takes its number from torch."""
+    """So many threads for torch, and for the homology, which takes its number from torch.
+
+    >>> with running_threads(1):
+    ...     torch.get_num_threads()
+    1
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -204,7 +209,11 @@ def _row(
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """The ratios of neighbouring measurements of two models that were timed in turns."""
+    """The ratios of neighbouring measurements of two models that were timed in turns.
+
+    >>> ratios([4.0, 6.0], [2.0, 2.0])
+    [2.0, 3.0]
+    """
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
@@ -217,7 +226,23 @@ def times(
     device: str = "auto",
     progress: bool = False,
 ) -> dict[str, list[float]]:
-    """Seconds of one pass of the BertModel inside each of several models, timed in turns."""
+    """Seconds of one pass of the BertModel inside each of several models, timed in turns.
+
+    Args:
+        models: by name.
+        texts, tokens: the size of the batch.
+        threads: of PyTorch.
+        repeats: measurements of each model.
+        device, progress: as for :func:`benchmark`.
+
+    Returns:
+        ``repeats`` times in seconds for each name.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> len(times({"dense": model}, texts=1, tokens=8, threads=1, repeats=2)["dense"])
+    2
+    """
     berts = {name: find_bert(model) for name, model in models.items()}
     vocabulary = min(bert.config.vocab_size for bert in berts.values())
     target = pick_device(device)

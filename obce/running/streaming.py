@@ -283,7 +283,12 @@ class GapSummary:
 
 
 def check_buckets(buckets: int) -> None:
-    """ValueError for a number of buckets that no summary can have."""
+    """ValueError for a number of buckets that no summary can have.
+
+    >>> check_buckets(100)
+    Traceback (most recent call last):
+    ValueError: buckets=100: it is a power of two, 2 to 1048576
+    """
     if not 2 <= buckets <= MAX_BUCKETS or buckets & (buckets - 1):
         raise ValueError(f"buckets={buckets}: it is a power of two, 2 to {MAX_BUCKETS}")
 
@@ -505,6 +510,13 @@ def summarize(
 
     Raises:
         ValueError: as :func:`stream`.
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> texts, units = ["A good film.", "It rained."], {(0, "query"): np.array([3, 5])}
+    >>> summaries, counts = summarize(model, tokenizer, texts, units)
+    >>> summaries[0, "query"].units, counts
+    (2, {'texts': 2, 'tokens': 11})
     """
     bert = dense_bert(model)
     shape = shape_of(bert)
