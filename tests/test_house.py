@@ -95,7 +95,8 @@ def test_on_top_lie_the_stations_and_they_are_thin():
             for line in range(node.lineno, node.end_lineno + 1)
         }
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            lines += bool(line.strip()) and not line.strip().startswith("#") and number not in spoken
+            code = line.strip()
+            lines += bool(code) and not code.startswith("#") and number not in spoken
     assert lines <= LINES, lines
 
 

@@ -51,10 +51,10 @@ def on_device(model: PreTrainedModel, device: str = "auto") -> Iterator[torch.de
     """Move a model to a device (see :func:`pick_device`) and afterwards back to where it was."""
     target, home = pick_device(device), model.device
     try:
-        model.to(target)
+        model.to(target)  # type: ignore[arg-type] # transformers wraps it and loses its types
         yield target
     finally:
-        model.to(home)
+        model.to(home)  # type: ignore[arg-type]
 
 
 @contextmanager

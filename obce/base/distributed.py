@@ -142,7 +142,7 @@ def gather(block: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
     )
 
 
-def _reduce(tensors: Sequence[torch.Tensor], operation: dist.ReduceOp) -> None:
+def _reduce(tensors: Sequence[torch.Tensor], operation: dist.ReduceOp.RedOpType) -> None:
     for tensor in tensors if size() > 1 else ():
         travelling = _wire(tensor)
         dist.all_reduce(travelling, operation)

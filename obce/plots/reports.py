@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from obce.plots.style import DARK, LIGHT
 from obce.pruning import Plan
 from obce.running.records import stages_of
 from obce.tasks import METRICS
-from obce.units import KINDS
+from obce.units import KINDS, Group
 
 
-def scores_by_layer(scores, plan: Plan | None = None) -> Figure:
+def scores_by_layer(scores: Mapping[Group, np.ndarray], plan: Plan | None = None) -> Figure:
     """Distribution of a score in each layer, one panel per kind.
 
     A box spans the quartiles, its line is the median, whiskers go from the 5th to the 95th
@@ -50,7 +53,9 @@ def scores_by_layer(scores, plan: Plan | None = None) -> Figure:
     return figure
 
 
-def _mark_thresholds(axes, scores, plan: Plan, kind: str, layers: list[int]) -> None:
+def _mark_thresholds(
+    axes: Axes, scores: Mapping[Group, np.ndarray], plan: Plan, kind: str, layers: list[int]
+) -> None:
     for layer in layers:
         kept = plan.kept[layer, kind]
         if 0 < len(kept) < plan.shape.width(kind):

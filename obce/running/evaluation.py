@@ -49,13 +49,14 @@ def predict(
     shares = [distributed.mine(groups, process) for process in range(distributed.size())]
     counts = [sum(map(len, share)) for share in shares]
     own, total = shares[distributed.rank()], counts[distributed.rank()]
-    found = [torch.empty(0, model.config.num_labels)]
+    labels: int = model.config.num_labels or 0
+    found = [torch.empty(0, labels)]
     bar = distributed.bar(progress, total=total, desc="evaluate", unit="text", leave=False)
     with distributed.together(), bar, inference(model, device):
         for places, batch in padded(tokenizer, rows, own, target):
             found.append(model(**batch).logits.float().cpu())
             bar.update(len(places))
-    logits = np.empty((len(rows), model.config.num_labels), dtype=np.float32)
+    logits = np.empty((len(rows), labels), dtype=np.float32)
     order = [place for share in shares for places in share for place in places]
     logits[order] = distributed.gather(torch.cat(found), counts).numpy()
     return logits

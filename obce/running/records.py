@@ -53,7 +53,7 @@ def model_sha256(model: nn.Module | str | os.PathLike) -> str:
 
 def environment() -> dict[str, Any]:
     """Versions, commit, hardware, threads, processes: what a number depends on beside inputs."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in ("obce", "torch", "transformers", "datasets", "numpy", "onnxruntime"):
         try:
             versions[package] = metadata.version(package)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 def in_turns(
-    runs: dict[str, Callable[[], Result]], rounds: int, progress: bool = False
+    runs: Mapping[str, Callable[[], Result]], rounds: int, progress: bool = False
 ) -> dict[str, list[Result]]:
     """Call every run once in each round, so that a busy moment hits all of them."""
     found: dict[str, list[Result]] = {name: [] for name in runs}
@@ -148,7 +148,15 @@ def _size(model: nn.Module) -> dict[str, Any]:
     return {"parameters": count_parameters(model)._asdict(), "bytes": sum(tensors.values())}
 
 
-def _row(berts, texts, tokens, threads, repeats, device, progress) -> dict[str, Any]:
+def _row(
+    berts: Mapping[str, nn.Module],
+    texts: int,
+    tokens: int,
+    threads: int,
+    repeats: int,
+    device: torch.device,
+    progress: bool,
+) -> dict[str, Any]:
     seconds = times(berts, texts, tokens, threads, repeats, device.type, progress)
     work = {name: count_multiply_adds(bert, texts, tokens) for name, bert in berts.items()}
     found = spread(seconds["model"])
@@ -173,7 +181,7 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
 
 
 def times(
-    models: dict[str, nn.Module],
+    models: Mapping[str, nn.Module],
     texts: int,
     tokens: int,
     threads: int,
@@ -257,11 +265,11 @@ def time_per_1000(
 
 def time_side_by_side(
     classifiers: dict[str, Classifier],
-    texts: Sequence,
+    texts: Sequence[Text],
     *,
     rounds: int = TIMING_ROUNDS,
     progress: bool = False,
-    **options,
+    **options: Any,
 ) -> dict[str, dict[str, Any]]:
     """``time_per_1000`` of several models in turn, so that a busy moment hits all of them.
 

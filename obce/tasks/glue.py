@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from obce.base.hub import on_hub
 from obce.tasks import miniature
@@ -182,7 +182,7 @@ def _read_folder(task: Task, split: str, folder: Path) -> list[tuple]:
         if len(cells) != len(header):
             torn.append((number, len(cells)))
             continue
-        row = [cells[place] for place in places]
+        row: list[Any] = [cells[place] for place in places]
         if len(row) > len(task.fields):
             row[-1] = _label(task, row[-1], f"{path}, line {number}")
         rows.append(tuple(row))
@@ -262,7 +262,9 @@ def check_labels(task: str | Task, config: PretrainedConfig) -> None:
         )
     if task.is_regression:
         return
-    found = [str(label) for _, label in sorted((int(i), v) for i, v in config.id2label.items())]
+    found = [
+        str(label) for _, label in sorted((int(i), v) for i, v in (config.id2label or {}).items())
+    ]
     plain = [label.lower().replace("-", "_").replace(" ", "_") for label in found]
     count = range(task.num_labels)
     if plain not in (list(task.labels), [f"label_{i}" for i in count], [str(i) for i in count]):
