@@ -9,7 +9,7 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 
 from tools.browser import Reader
-from tools.check_book import ROOT, markdown, sources, title
+from tools.toc import ROOT, markdown, sources, title
 
 SOURCES = sources()
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))

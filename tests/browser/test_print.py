@@ -10,7 +10,7 @@ import unicodedata
 import pytest
 from pypdf import PdfReader
 
-from tools.check_book import ROOT, markdown, sources, title
+from tools.toc import ROOT, markdown, sources, title
 
 SITE = ROOT / "_build" / "html"
 PAGES = {name: markdown(source) for name, source in sources().items()}

@@ -19,8 +19,8 @@ import pytest
 from nbclient import NotebookClient
 
 import obce
-from tools.check_book import ROOT, sources
 from tools.make_student import BEGIN, make
+from tools.toc import ROOT, sources
 
 NOTEBOOKS = {path.stem: path for path in sources().values() if path.suffix == ".ipynb"}
 CHAPTERS = [name for name in NOTEBOOKS if BEGIN in NOTEBOOKS[name].read_text(encoding="utf-8")]

@@ -102,9 +102,8 @@ def spanning_tree(
 
 def _write_names(axes: Axes, points: np.ndarray, edges: np.ndarray, names: list[str]) -> None:
     """A name goes where it covers no dot and no other name, and crosses the fewest lines."""
-    axes.figure.get_figure(
-        root=True
-    ).draw_without_rendering()  # settles the layout, on which the room depends
+    # settles the layout, on which the room depends
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
     dots = axes.transData.transform(points)
     steps = np.linspace(0, 1, 60)[:, None, None]
     lines = (dots[edges[:, 0]] * (1 - steps) + dots[edges[:, 1]] * steps).reshape(-1, 2)
