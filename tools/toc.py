@@ -5,6 +5,7 @@ python -m tools.toc    # the notebooks, those that take longest first
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -63,6 +64,16 @@ def slowest_first() -> list[Path]:
     pages = json.loads(SECONDS.read_text(encoding="utf-8"))["pages"]
     seconds = {page["name"]: page["seconds"] for page in pages}
     return sorted(notebooks().values(), key=lambda path: -seconds.get(path.stem, float("inf")))
+
+
+def picked(names: list[str], salt: str, count: int) -> list[str]:
+    """``count`` of the names, always the same for one salt, in the order of ``names``.
+
+    Over many commits every name comes up equally often.
+    """
+    ranks = {name: hashlib.sha256(f"{salt} {name}".encode()).digest() for name in names}
+    chosen = sorted(names, key=ranks.__getitem__)[:count]
+    return [name for name in names if name in chosen]
 
 
 def markdown(source: Path) -> str:

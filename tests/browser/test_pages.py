@@ -20,7 +20,11 @@ SOLUTION = ".admonition.solution.dropdown"
 MATH = r"(?<![\\$`])\$[^$\s`][^$`]*\$|\\begin\{|```\{math"
 
 
-@pytest.fixture(scope="module", params=SOURCES)
+# Processes share out pages, not tests: each page is opened once.
+BY_PAGE = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SOURCES]
+
+
+@pytest.fixture(scope="module", params=BY_PAGE)
 def reader(request, context, address):
     """One page, opened once for all the tests of it."""
     reader = Reader(context, address)

@@ -11,7 +11,7 @@ import yaml
 from obce.running.records import recorded
 from tools import run_pages
 from tools.check_book import dead_links, missing
-from tools.toc import ROOT, notebooks, page_names, slowest_first
+from tools.toc import ROOT, notebooks, page_names, slowest_first, sources
 
 LINK = '<a class="headerlink" href="#first">#</a>'
 each_notebook = pytest.mark.parametrize("path", notebooks().values(), ids=lambda path: path.stem)
