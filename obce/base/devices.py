@@ -19,6 +19,12 @@ def pick_device(device: str = "auto") -> torch.device:
     """``auto`` is the CUDA GPU if there is one, else the CPU; ``cpu`` and ``cuda`` insist.
 
     Of many processes on a machine, each has a GPU of its own.
+
+    Raises:
+        ValueError: no such choice, no GPU, or fewer GPUs than processes.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
     """
     check_choice("device", device, DEVICES)
     if device == "cuda" and not torch.cuda.is_available():
@@ -36,7 +42,15 @@ def pick_device(device: str = "auto") -> torch.device:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module in evaluation mode; afterwards each is as it was before."""
+    """Put every module in evaluation mode; afterwards each is as it was before.
+
+    >>> layer = nn.Dropout()
+    >>> with evaluating(layer):
+    ...     layer.training
+    False
+    >>> layer.training
+    True
+    """
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
