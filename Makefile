@@ -71,7 +71,7 @@ release-check:  ## everything, before a release: an hour or two
 	$(MAKE) test-versions
 
 bench: $(READY)  ## timed comparisons: records in results/, tables in benchmarks/README.md
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 clean:  ## remove the environment, the built book and caches
 	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
