@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 import yaml
+from pybtex.database import parse_string
 
 from obce.running.records import recorded
 from tools import run_pages
@@ -25,6 +27,17 @@ def code_cells(path: Path) -> list[dict]:
 def test_every_page_is_in_the_table_of_contents():
     pages = {p for suffix in ("*.ipynb", "*.md") for p in (ROOT / "book").glob(suffix)}
     assert pages == set(sources().values())
+
+
+def test_the_bibliography_has_labels_like_the_citations():
+    labels = runpy.run_path(str(ROOT / "book" / "_ext" / "author_year.py"))["Labels"]()
+    three = "author = {Ben{\\'i}tez, J. and B, C. and D, E.}, year = {2023}"
+    two = "author = {Gower, John and Ross, Gavin}, year = {1969}"
+    entries = [f"@misc{{x{i}, {fields}}}" for i, fields in enumerate([two, three, three])]
+    found = list(
+        labels.format_labels(list(parse_string("".join(entries), "bibtex").entries.values()))
+    )
+    assert found == ["Gower and Ross, 1969", "Benítez et al., 2023a", "Benítez et al., 2023b"]
 
 
 def test_only_listed_pages_are_built():

@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 
 from obce.book import exercises
+from obce.cli import app
 from tools.toc import chapters, sources
 
 PAGES = sources()
@@ -118,6 +120,63 @@ def test_one_word_for_one_thing(path):
     for pattern, better in WORDS.items():
         found = re.search(pattern, text, re.I)
         assert not found, f"{found.group()!r}: the book says {better}"
+
+
+def paragraphs(path: Path) -> list[str]:
+    """Of the Markdown and of what cells print as Markdown; items of lists apart, no tables."""
+    found = []
+    for cell in cells(path):
+        texts = [source(cell)] if cell["cell_type"] == "markdown" else [
+            "".join(output.get("data", {}).get("text/markdown", "")) for output in cell["outputs"]
+        ]  # fmt: skip
+        for text in texts:
+            text = re.sub(r"```.*?```", "", text, flags=re.S)
+            text = re.sub(r"\$\$.*?\$\$", "formula", text, flags=re.S)
+            found += re.split(r"\n\s*\n|\n(?=- |\d+\. |\|)", text)
+    return [text for text in found if not text.startswith("|")]
+
+
+@pytest.mark.parametrize("path", PAGES.values(), ids=lambda path: path.stem)
+def test_no_paragraph_is_too_long_to_read_at_once(path):
+    long = [text[:60] for text in paragraphs(path) if len(text.split()) > 110]
+    assert not long, "break these in two"
+
+
+def symbols(text: str) -> set[str]:
+    """Letters of the mathematics in a text, without indices and words such as \\text{all}."""
+    math = " ".join(a or b for a, b in re.findall(r"\$\$(.*?)\$\$|\$([^$]+)\$", text, re.S))
+    math = re.sub(r"\\(text|mathrm|mathtt|mathbb|operatorname)\s*\{?[^{}\s]*\}?", " ", math)
+    math = re.sub(r"_(\{[^{}]*\}|\\?[A-Za-z]+)", " ", math)
+    greek = r"\\(?:delta|sigma|lambda|rho|eta|varepsilon|ell)\b"
+    return set(re.findall(greek + r"|(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])", math))
+
+
+def test_a_symbol_has_its_meaning_from_where_the_notation_says():
+    text = PAGES["book/notation"].read_text(encoding="utf-8")
+    table = re.findall(r"^\| (\$[^|]+) \| .* \| \{doc\}`([\w-]+)` \|$", text, re.M)
+    markdown = {
+        name: re.sub(
+            r"```.*?```",
+            "",
+            "\n".join(source(c) for c in cells(chapter(name)) if c["cell_type"] == "markdown"),
+            flags=re.S,
+        )
+        for name in CHAPTERS
+    }
+    checked = 0
+    for cell, first in table:
+        for symbol in re.findall(r"\$(\\?[A-Za-z]+)\$", cell):
+            if symbol not in symbols(f"${symbol}$") or symbol in ("d", "W", "B"):
+                continue  # of several letters; or with an index another thing
+            using = [name for name in CHAPTERS if symbol in symbols(markdown[name])]
+            assert using and using[0] == first, f"{symbol}: {using}, not first in {first}"
+            checked += 1
+    assert checked > 20
+
+
+def test_the_reference_lists_every_command():
+    listed = re.findall(r"^\| `obce (\w+)", PAGES["book/api"].read_text(encoding="utf-8"), re.M)
+    assert sorted(listed) == sorted(typer.main.get_command(app).commands)
 
 
 @pytest.mark.parametrize("name", NOT_COMPARED)
