@@ -89,17 +89,29 @@ def bar(progress: bool, iterable: Iterable | None = None, **options: Any) -> tqd
 
 
 def mine(items: Sequence[Item], process: int | None = None) -> Sequence[Item]:
-    """Every P-th item: the share of ``process``, or of this one."""
+    """Every P-th item: the share of ``process``, or of this one.
+
+    >>> mine("abc")  # of one process, all
+    'abc'
+    """
     return items[rank() if process is None else process :: size()]
 
 
 def rounds(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    """The items in groups of P, one for each process, which :func:`mine` picks."""
+    """The items in groups of P, one for each process, which :func:`mine` picks.
+
+    >>> list(rounds("abc"))
+    ['a', 'b', 'c']
+    """
     return (items[start : start + size()] for start in range(0, len(items), size()))
 
 
 def share(count: int, process: int, processes: int) -> slice:
-    """The part of ``count`` units that a process holds: all parts are equal, give or take one."""
+    """The part of ``count`` units that a process holds: all parts are equal, give or take one.
+
+    >>> [share(10, process, 4) for process in range(4)]
+    [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
+    """
     return slice(process * count // processes, (process + 1) * count // processes)
 
 
@@ -257,7 +269,11 @@ def from_main(*tensors: torch.Tensor) -> None:
 
 
 def told_by_main(value: Any, by: int = 0) -> Any:
-    """The main process's value (or that of another one), which must be plain JSON."""
+    """The main process's value (or that of another one), which must be plain JSON.
+
+    >>> told_by_main({"plan": "ready"})
+    {'plan': 'ready'}
+    """
     if size() == 1:
         return value
     text = json.dumps(value).encode() if rank() == by else b""
@@ -273,7 +289,11 @@ def told_by_main(value: Any, by: int = 0) -> Any:
 
 
 def any_of(*flags: bool) -> list[bool]:
-    """For each flag, whether it is up on any of the processes."""
+    """For each flag, whether it is up on any of the processes.
+
+    >>> any_of(True, False)
+    [True, False]
+    """
     numbers = torch.tensor([int(flag) for flag in flags])
     add_up(numbers)
     return [number > 0 for number in numbers.tolist()]

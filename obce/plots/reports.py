@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from obce.plots.style import DARK, LIGHT
 from obce.pruning import Plan
 from obce.running.records import stages_of
 from obce.tasks import metric_name
-from obce.units import KINDS
+from obce.units import KINDS, Group
 
 
-def scores_by_layer(scores, plan: Plan | None = None) -> Figure:
+def scores_by_layer(scores: Mapping[Group, np.ndarray], plan: Plan | None = None) -> Figure:
     """Distribution of a score in each layer, one panel per kind.
 
     A box spans the quartiles, its line is the median, whiskers go from the 5th to the 95th
     percentile. With a plan, a triangle marks the lowest score that stays, where any goes.
+
+    Args:
+        scores: (layer, kind) -> ``(units,)``, as ``obce.score`` gives them.
+
+    >>> figure = scores_by_layer({(0, "value"): np.array([0.1, 0.3, 0.2])})
+    >>> [axes.get_title() for axes in figure.axes if axes.get_visible()]
+    ['value']
     """
     kinds = [kind for kind in KINDS if any(key[1] == kind for key in scores)]
     layers = sorted({layer for layer, _ in scores})
@@ -50,7 +60,9 @@ def scores_by_layer(scores, plan: Plan | None = None) -> Figure:
     return figure
 
 
-def _mark_thresholds(axes, scores, plan: Plan, kind: str, layers: list[int]) -> None:
+def _mark_thresholds(
+    axes: Axes, scores: Mapping[Group, np.ndarray], plan: Plan, kind: str, layers: list[int]
+) -> None:
     for layer in layers:
         kept = plan.kept[layer, kind]
         if 0 < len(kept) < plan.shape.width(kind):
@@ -59,7 +71,13 @@ def _mark_thresholds(axes, scores, plan: Plan, kind: str, layers: list[int]) -> 
 
 
 def stages(record: dict) -> Figure:
-    """The main metric at every stage of a compression job, one bar per stage."""
+    """The main metric at every stage of a compression job, one bar per stage.
+
+    >>> from obce.running.records import recorded
+    >>> figure = stages(recorded("compress_sst2"))
+    >>> len(figure.axes[0].patches)
+    4
+    """
     rows = list(stages_of(record).values())
     values = [100 * row["value"] for row in rows]
     figure = Figure(figsize=(6, 0.7 + 0.55 * len(rows)), layout="constrained")

@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from obce.base.hub import on_hub
 from obce.tasks import miniature
@@ -82,6 +82,12 @@ def get_task(name: str | Task) -> Task:
     """The task of that name; case, ``-`` and ``_`` do not matter (``SST-2`` is ``sst2``).
 
     A ``Task`` is returned as it is, so that functions take either.
+
+    Raises:
+        ValueError: an unknown name; the message lists those there are.
+
+    >>> get_task("SST-2").labels
+    ('negative', 'positive')
     """
     if isinstance(name, Task):
         return name
@@ -107,6 +113,9 @@ def load(
     names, else from the Hub. ``limit`` takes that many rows at random, drawn with ``seed`` (all
     rows, in their order, if there are no more). Raises ValueError for an unknown task or split, a
     missing or torn file, and a Hub that cannot be reached.
+
+    >>> load("mini-sentiment", "dev", limit=2).column_names
+    ['sentence', 'label']
     """
     task = get_task(name)
     if split not in task.rows:
@@ -192,7 +201,7 @@ def _read_folder(task: Task, split: str, folder: Path) -> list[tuple]:
         if len(cells) != len(header):
             torn.append((number, len(cells)))
             continue
-        row = [cells[place] for place in places]
+        row: list[Any] = [cells[place] for place in places]
         if len(row) > len(task.fields):
             row[-1] = _label(task, row[-1], f"{path}, line {number}")
         rows.append(tuple(row))
@@ -263,6 +272,11 @@ def check_labels(task: str | Task, config: PretrainedConfig) -> None:
 
     ``config``: a transformers config (``num_labels``, ``id2label``). Generic names (``LABEL_0``,
     ``0``) pass when their number is right; case, ``-`` and spaces do not matter.
+
+    >>> from transformers import BertConfig
+    >>> check_labels("sst2", BertConfig(num_labels=3))
+    Traceback (most recent call last):
+    ValueError: the model has 3 labels, task sst2 has 2 (negative, positive)
     """
     task = get_task(task)
     if config.num_labels != task.num_labels:

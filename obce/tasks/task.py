@@ -58,7 +58,12 @@ class Task:
 
 
 def texts(dataset: Dataset) -> list[str] | list[tuple[str, str]]:
-    """The sentences of a dataset, or its sentence pairs, as a tokenizer takes them."""
+    """The sentences of a dataset, or its sentence pairs, as a tokenizer takes them.
+
+    >>> from datasets import Dataset
+    >>> texts(Dataset.from_dict({"sentence1": ["It rains."], "sentence2": ["It is wet."]}))
+    [('It rains.', 'It is wet.')]
+    """
     if "sentence" in dataset.column_names:
         return list(dataset["sentence"])
     return list(zip(dataset["sentence1"], dataset["sentence2"], strict=True))
