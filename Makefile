@@ -8,7 +8,7 @@ READY := .venv/.installed
 SHARED_OUT ?= -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint book pdf student test-browser test-clean bench clean
+.PHONY: help demo test lint book pdf student test-browser test-clean bench stress clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ test-clean: $(READY)  ## every page in a new environment that its own set-up cel
 
 bench: $(READY)  ## timed comparisons: records in results/, tables in benchmarks/README.md
 	$(BIN)/python benchmarks/run.py
+
+stress: $(READY)  ## killed jobs, broken files, full disks, counted in minutes: results/stress.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.stress
 
 clean:  ## remove the environment, the built book and caches
 	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache .hypothesis

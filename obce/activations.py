@@ -17,11 +17,11 @@ exchange outputs, so that each holds all points of its share of the units.
 from __future__ import annotations
 
 import shutil
-import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from transformers import BertModel, PreTrainedTokenizerBase
 from obce.base import distributed
 from obce.base.checks import check_choice, check_positive
 from obce.base.devices import inference
+from obce.base.files import Scratch, writing_to
 from obce.base.settings import BATCH_SIZE, CLOUDS
 from obce.base.threads import on_threads
 from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
@@ -71,7 +72,12 @@ def hooked(
     calls: Counter[Group] = Counter()
     handles = []
     groups = list(groups)
-    chunks = [(layer, getattr(layer, "chunk_size_feed_forward", 0)) for layer in bert.encoder.layer]
+    layers: list[Any] = list(bert.encoder.layer)
+    chunks = [getattr(layer, "chunk_size_feed_forward", 0) for layer in layers]
+
+    def hook(group: Group, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        calls[group] += 1
+        receive(group, output)
 
     def check(*_: Any) -> None:
         for layer, kind in groups:
@@ -82,23 +88,18 @@ def hooked(
                 )
 
     try:
-        for layer, _ in chunks:
+        for layer in layers:
             layer.chunk_size_feed_forward = 0
         handles.append(bert.register_forward_pre_hook(lambda *_: calls.clear()))
-        for layer, kind in groups:
-            module = bert.encoder.layer[layer].get_submodule(OUTPUTS[kind])
-
-            def hook(module: nn.Module, inputs: Any, output: torch.Tensor, group=(layer, kind)):
-                calls[group] += 1
-                receive(group, output)
-
-            handles.append(module.register_forward_hook(hook))
+        for group in groups:
+            module = layers[group[0]].get_submodule(OUTPUTS[group[1]])
+            handles.append(module.register_forward_hook(partial(hook, group)))
         handles.append(bert.register_forward_hook(check))
         yield
     finally:
         for handle in handles:
             handle.remove()
-        for layer, size in chunks:
+        for layer, size in zip(layers, chunks, strict=True):
             layer.chunk_size_feed_forward = size
 
 
@@ -174,9 +175,9 @@ class Activations:
         if {"texts", "tokens"} & set(clouds):
             self._stores.append("tokens")
         self._medians: dict[Group, np.ndarray] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="obce-"))
-        # A TemporaryDirectory would warn when it goes with the object.
-        self._remove = weakref.finalize(self, shutil.rmtree, self._folder)
+        scratch = Scratch()
+        self._folder = scratch.path
+        self._remove = weakref.finalize(self, scratch.close)
 
     def __enter__(self) -> Activations:
         return self
@@ -231,8 +232,8 @@ class Activations:
                 block = torch.stack(means).float()
             else:
                 block = values.flatten(0, 1) if rows.all() else values[rows]
-            with open(self._path(group, store), "ab") as file:
-                file.write(np.ascontiguousarray(block.cpu().numpy()))
+            with writing_to(self._folder.parent), open(self._path(group, store), "ab") as file:
+                file.write(np.ascontiguousarray(block.cpu().numpy()).data)
 
     def _exchange(self) -> None:
         """From all units over this process's batches to its units over all batches, in order."""
@@ -241,7 +242,8 @@ class Activations:
             for store in self._stores:
                 rows = [self._rows(store, batch) for batch in self._batches]
                 most = self.memory // (4 * width)
-                distributed.transpose_file(self._path(group, store), width, rows, most)
+                with writing_to(self._folder.parent):
+                    distributed.transpose_file(self._path(group, store), width, rows, most)
 
     def _rows(self, store: str, batch: list[int]) -> int:
         return int(self.counted[batch].sum()) if store == "tokens" else len(batch)

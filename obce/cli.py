@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import textwrap
 import warnings
 from enum import Enum
 from pathlib import Path
@@ -38,6 +39,7 @@ from obce.base.settings import (
     SCORES,
     SHAPES,
 )
+from obce.base.signals import Interrupts, terminable
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning
 from obce.tasks import TASKS, metric_name, metric_text
 from obce.tasks.own import LABEL, TABLES, TEXT
@@ -810,8 +812,11 @@ def main() -> None:
     process that meets it first prints the line.
     """
     warnings.filterwarnings("ignore")  # libraries' notices are not for the user of a command
-    if not started_by_launcher():
-        sys.exit(_run())
+    with terminable() as arrived:
+        sys.exit(_run_by_launcher(arrived) if started_by_launcher() else _run(arrived))
+
+
+def _run_by_launcher(arrived: Interrupts) -> int:
     from obce.base import distributed
 
     try:
@@ -819,31 +824,35 @@ def main() -> None:
             if not distributed.is_main():
                 nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
-            status = _run()
+            return _run(arrived)
     except RuntimeError as error:
-        status = _fail(f"cannot reach the other processes: {error}", 1)
-    sys.exit(status)
+        return _fail(f"cannot reach the other processes: {error}", 1)
 
 
-def _run() -> int:
+def _run(arrived: Interrupts) -> int:
     interrupted = "interrupted; the same command goes on where it stopped"
     try:
         # Typer turns Ctrl-C into the result 130, or into Abort, by its version.
         result = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
         return _fail(interrupted, 1) if result == 130 else 0
-    except UsageError as error:
-        return _fail(f"{error.format_message()} (--help lists what there is)", 2)
-    except ValueError as error:
-        return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail(interrupted, 1)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        return _fail(str(error), 1)
+    except Exception as error:
+        if arrived:  # the error came of it
+            return _fail(interrupted, 1)
+        if isinstance(error, UsageError):
+            return _fail(f"{error.format_message()} (--help lists what there is)", 2)
+        if isinstance(error, ValueError):
+            return _fail(str(error), 2)
+        if isinstance(error, (OSError, RuntimeError, SafetensorError)):
+            return _fail(str(error), 1)
+        raise
 
 
 def _fail(message: str, status: int) -> int:
     if _first_to_fail():
-        print(f"obce: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        line = textwrap.shorten(message, 1000, placeholder=" ...")  # what a broken file holds
+        print(f"obce: {line}", file=sys.stderr, flush=True)
     return status
 
 

@@ -38,6 +38,7 @@ from transformers import (
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
+    BertPreTrainedModel,
 )
 from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -55,10 +56,15 @@ class ObceBertConfig(BertConfig):
     layer_widths (`list[dict]`): for each layer ``query_key`` and ``value``, a width per dense
         head; ``attention_output``, ``intermediate`` and ``output``, a number of units. ``None``
         means that nothing was removed.
+
+    >>> config = ObceBertConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=2,
+    ...                         intermediate_size=8)
+    >>> config.layer_widths[0]["value"], config.layer_widths[0]["intermediate"]
+    ([2, 2], 8)
     """
 
     model_type = "obce_bert"
-    layer_widths: list | None = None
+    layer_widths: Any = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -93,10 +99,13 @@ def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
 
     Unless it is empty, its class is ``nn.Linear`` itself: torch's ``quantize_dynamic`` and other
     tools find linear maps by their exact class.
+
+    >>> linear(3, 2)
+    Linear(in_features=3, out_features=2, bias=True)
     """
     made = UninitializedLinear(inputs, outputs, bias)
     if made.weight.numel():
-        made.__class__ = nn.Linear
+        made.__class__ = nn.Linear  # type: ignore[assignment]
     return made
 
 
@@ -112,6 +121,9 @@ class ResidualLinear(nn.Module):
         linear: from ``inputs`` to ``kept``, without a bias.
         bias: ``(hidden,)``, of all coordinates: the constant of a removed unit stays there.
         rows: ``(kept,)`` the coordinates that are written, in ascending order.
+
+    >>> ResidualLinear(inputs=3, kept=2, hidden=4)(torch.ones(1, 1, 3)).shape
+    torch.Size([1, 1, 4])
     """
 
     def __init__(self, inputs: int, kept: int, hidden: int):
@@ -121,7 +133,7 @@ class ResidualLinear(nn.Module):
         self.rows = nn.Buffer(torch.arange(kept))
 
     @property
-    def weight(self) -> nn.Parameter:
+    def weight(self) -> torch.Tensor:
         """``(kept, inputs)``"""
         return self.linear.weight
 
@@ -139,6 +151,9 @@ class Columns(nn.Module):
 
     One gather moves all heads of unequal widths into place, where slicing and padding them one
     by one would be dozens of small steps.
+
+    >>> Columns([1, 0, 2], inputs=2)(torch.tensor([[[5.0, 7.0]]]))
+    tensor([[[7., 5., 0.]]])
     """
 
     def __init__(self, numbers: list[int], inputs: int):
@@ -220,7 +235,7 @@ class ObceSelfAttention(BertSelfAttention):
         split = F.pad(split, (0, self.width - width)) if width < self.width else split
         return split.transpose(1, 2)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
@@ -283,6 +298,9 @@ class ObceLayer(BertLayer):
     long as some of the maps, and they would not shrink with the maps.
     """
 
+    attention: Any
+    output: Any
+
     def __init__(self, config: ObceBertConfig, layer_idx: int):
         nn.Module.__init__(self)  # the dense maps are not wanted
         widths = config.layer_widths[layer_idx]
@@ -307,7 +325,7 @@ class ObceLayer(BertLayer):
         return self.output(self.intermediate(hidden_states), hidden_states)
 
 
-class CompressedBert:
+class CompressedBert(BertPreTrainedModel):
     """Mixed into transformers' BERT classes: swaps the dense maps for the compressed ones."""
 
     config_class = ObceBertConfig
@@ -323,11 +341,13 @@ class CompressedBert:
             super().__init__(config, *args, **kwargs)
         finally:
             config.num_hidden_layers = layers
-        bert = self if isinstance(self, BertModel) else self.bert
+        bert: Any = self if isinstance(self, BertModel) else self.bert
         bert.encoder.layer.extend(ObceLayer(config, index) for index in range(layers))
         self.init_weights()  # of the new layers: transformers has marked the others as done
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike, **kwargs: Any
+    ) -> None:
         """As transformers does; all classes of this file load from the folder's copy of it."""
         module = __name__.split(".")[-1]
         self.config.auto_map = {"AutoConfig": f"{module}.ObceBertConfig"} | {

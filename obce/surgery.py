@@ -31,6 +31,13 @@ def cut(model: transformers.PreTrainedModel, plan: Plan) -> transformers.PreTrai
 
     Raises:
         ValueError: no BERT, a class that isn't supported, or a plan for another shape.
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> plan = obce.plan(model, obce.score(None, "magnitude", model=model), keep_encoder=0.5)
+    >>> small = obce.cut(model, plan)
+    >>> small(**tokenizer("A good film.", return_tensors="pt")).last_hidden_state.shape
+    torch.Size([1, 6, 384])
     """
     plan.check(model)
     name = f"Obce{type(model).__name__}"
@@ -47,14 +54,27 @@ def cut(model: transformers.PreTrainedModel, plan: Plan) -> transformers.PreTrai
     options = {"add_pooling_layer": pooled} if prefix == "" else {}
     with torch.device("meta"):
         small = getattr(modeling, name)(_config(model.config, plan), **options)
-    small.load_state_dict({key: value.clone() for key, value in weights.items()}, assign=True)
+    copies = {name: tensor.clone() for name, tensor in weights.items()}
+    missing, foreign = small.load_state_dict(copies, strict=False, assign=True)
+    if missing or foreign:
+        raise ValueError(
+            f"this model's weights are not those of a {type(model).__name__}: {len(missing)} are "
+            f"missing, {len(foreign)} are others, such as {[*missing, *foreign][0]}"
+        )
     _restore_buffers(model, small)
     small.tie_weights()
     return small.eval()
 
 
 def layer_widths(plan: Plan) -> list[dict]:
-    """What a compressed model's configuration says of each layer."""
+    """What a compressed model's configuration says of each layer.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> plan = obce.plan(model, obce.score(None, "magnitude", model=model), percentile=50)
+    >>> layer_widths(plan)[0]["intermediate"], layer_widths(plan)[0]["value"][:3]
+    (768, [16, 16, 16])
+    """
     return [
         {
             "query_key": plan.head_widths(layer, "query"),
@@ -67,7 +87,7 @@ def layer_widths(plan: Plan) -> list[dict]:
     ]
 
 
-def _config(dense: transformers.BertConfig, plan: Plan) -> ObceBertConfig:
+def _config(dense: transformers.PreTrainedConfig, plan: Plan) -> ObceBertConfig:
     settings = copy.deepcopy(dense).to_dict()
     for name in ("model_type", "architectures", "transformers_version", "auto_map"):
         settings.pop(name, None)

@@ -6,13 +6,13 @@ ever fed to the model. Evaluation sorts by length and pads, which takes fewer pa
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
-from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
 from obce.base.settings import ANALYSIS_LENGTH
 
@@ -115,20 +115,14 @@ def encode(
 
 def _check_embeddings(model: PreTrainedModel, rows: Sequence[Encoding]) -> None:
     """ValueError for numbers without an embedding, over which torch would stumble."""
-    token, kind = (
-        max(max(row[name], default=0) for row in rows) for name in ("input_ids", "token_type_ids")
-    )
-    if token >= model.config.vocab_size:
+    config, token = model.config, max(max(row["input_ids"], default=0) for row in rows)
+    if token >= config.vocab_size:
         raise ValueError(
-            f"the tokenizer gives token number {token}, and the model has "
-            f"{model.config.vocab_size} embeddings (from 0): it is another model's tokenizer, or "
-            "model.resize_token_embeddings was left out"
+            f"the tokenizer gives token number {token}, and the model has {config.vocab_size} "
+            "embeddings (from 0): it is another model's, or resize_token_embeddings was left out"
         )
-    if kind >= model.config.type_vocab_size:
-        raise ValueError(
-            "these are pairs of texts, and the model reads single ones only (its type_vocab_size "
-            f"is {model.config.type_vocab_size})"
-        )
+    if config.type_vocab_size < 2 and any(1 in row["token_type_ids"] for row in rows):
+        raise ValueError("these are pairs of texts, and the model reads single ones only")
 
 
 def _warn_of_unknown(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoding]) -> None:
@@ -180,24 +174,26 @@ def sorted_batches(encodings: Sequence[Encoding], batch_size: int) -> list[list[
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
+def right_padding(tokenizer: PreTrainedTokenizerBase) -> DataCollatorWithPadding:
+    """Pads batches on the right, whatever the tokenizer does (it is not changed).
+
+    BERT numbers its positions from the left: behind padding, a text would be another one in every
+    batch.
+    """
+    tokenizer = copy.copy(tokenizer)
+    tokenizer.padding_side = "right"
+    return DataCollatorWithPadding(tokenizer)
+
+
 def padded(
     tokenizer: PreTrainedTokenizerBase,
     encodings: Sequence[Encoding],
     groups: Sequence[list[int]],
     device: torch.device,
 ) -> Iterator[tuple[list[int], Any]]:
-    """Padded batches on ``device``, each with the indexes of its texts.
-
-    Padding goes to the right whatever the tokenizer does: BERT numbers its positions from the left,
-    so a text after padding would be another one in every batch.
-    """
-    fill = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": 0, "attention_mask": 0}
+    """Padded batches on ``device``, each with the indexes of its texts."""
+    collate = right_padding(tokenizer)
+    names = ("input_ids", "token_type_ids")
     for group in groups:
-        batch = {}
-        for name, value in fill.items():
-            rows = [encodings[index].get(name) for index in group]
-            if name == "attention_mask":
-                rows = [[1] * len(encodings[index]["input_ids"]) for index in group]
-            rows = [torch.tensor(row) for row in rows]
-            batch[name] = pad_sequence(rows, batch_first=True, padding_value=value)
-        yield group, BatchEncoding(batch).to(device)
+        rows = [{name: encodings[index][name] for name in names} for index in group]
+        yield group, collate(rows).to(device)

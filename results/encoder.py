@@ -169,7 +169,8 @@ def readme(text: str) -> str:
     """A README with the table made anew."""
     begin, end = "<!-- encoder:begin -->\n", "<!-- encoder:end -->"
     before, rest = text.split(begin)
-    return before + begin + table(load_record(RECORD)) + end + rest.split(end)[1]
+    made = table(load_record(RECORD)) if RECORD.is_file() else ""
+    return before + begin + made + end + rest.split(end)[1]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,12 @@ def size() -> int:
 def is_main() -> bool:
     """Whether this is process 0, which alone prints, shows progress and writes files."""
     return rank() == 0
+
+
+def say(line: str) -> None:
+    """A line on stderr for the user, by the main process."""
+    if is_main():
+        tqdm.write(f"obce: {line}", file=sys.stderr)
 
 
 def bar(progress: bool, iterable: Iterable | None = None, **options: Any) -> tqdm:
@@ -199,7 +206,7 @@ def transpose_file(path: Path, width: int, rows: Sequence[int], most: int) -> No
             batches = [[next(parts) for _ in counts] for counts in by_process]
             for one_round in zip(*batches, strict=True):
                 for part in one_round:
-                    target.write(np.ascontiguousarray(part.numpy()))
+                    target.write(np.ascontiguousarray(part.numpy()).data)
     os.replace(transposed, path)
 
 
@@ -217,7 +224,7 @@ def _pieces(rows: Sequence[int], most: int) -> Iterator[list[list[int]]]:
     yield piece
 
 
-def _reduce(tensors: Sequence[torch.Tensor], operation: dist.ReduceOp) -> None:
+def _reduce(tensors: Sequence[torch.Tensor], operation: Any) -> None:
     for tensor in tensors if size() > 1 else ():
         travelling = _wire(tensor)
         dist.all_reduce(travelling, operation)

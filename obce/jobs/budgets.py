@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from obce.base import distributed
+from obce.base.lock import alone_in_out
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning, contents_sha256, named
 from obce.jobs.card import stage_rows
 from obce.jobs.compression import Known, compress_job
-from obce.jobs.folders import check_out, finished, record_at
+from obce.jobs.folders import check_out, finished, state_at
 from obce.jobs.judges import Labelled
 from obce.jobs.steps import analysis_arguments, analyze_job
-from obce.running.records import environment, model_name, save_record
+from obce.running.records import environment, model_name, save_sealed
 
 
+@alone_in_out
 def budgets_job(
     name: str,
     out: Path,
@@ -77,7 +79,7 @@ def budgets_job(
         "budgets": {f"{value:g}": found for value, found in zip(values, records, strict=True)},
         "environment": environment(),
     }
-    distributed.by_main(lambda: save_record(record, out / "budgets.json"))
+    distributed.by_main(lambda: save_sealed(record, out / "budgets.json"))
     return record
 
 
@@ -107,7 +109,7 @@ def _dense(
         return source, str(folder), done["training"]
     trained = judge.tune(loaded, folder, tuning.epochs, resume)
     record = {"arguments": arguments, "training": trained}
-    distributed.by_main(lambda: save_record(record, about))
+    distributed.by_main(lambda: save_sealed(record, about))
     return source, str(folder), trained
 
 
@@ -120,7 +122,7 @@ def _scores(
     options: dict[str, Any],
 ) -> str:
     folder = out / "analysis"
-    done = record_at(folder / "analysis.json") if resume else None
+    done = state_at(folder / "analysis.json") if resume else None
     if done is None or done.get("arguments") != analysis_arguments(dense, data, analysis):
         analyze_job(dense, folder, data, analysis, **options)
     return str(folder / "scores.safetensors")

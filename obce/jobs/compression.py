@@ -15,10 +15,12 @@ from transformers import PreTrainedModel
 from obce import plots, tasks
 from obce.base import distributed
 from obce.base.devices import on_device, pick_device
+from obce.base.files import replacing
+from obce.base.lock import alone_in_out
 from obce.jobs import card
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning, contents_sha256, named
 from obce.jobs.estimates import say_stages
-from obce.jobs.folders import check_out, check_same, finished, record_at
+from obce.jobs.folders import check_out, check_same, finished, state_at
 from obce.jobs.judges import Judge, judge_of
 from obce.jobs.progress import bars, stage
 from obce.jobs.scoring import score_units
@@ -26,7 +28,7 @@ from obce.pruning import Plan
 from obce.repairs import repair
 from obce.running.heads import Loaded
 from obce.running.loading import Classifier
-from obce.running.records import STAGES, model_name, save_record
+from obce.running.records import STAGES, model_name, save_sealed
 from obce.running.speed import time_side_by_side
 from obce.scores import Scores
 from obce.surgery import cut
@@ -45,6 +47,7 @@ class Known(NamedTuple):
     dense: dict[str, Any] | None
 
 
+@alone_in_out
 def compress_job(
     name: str,
     out: Path,
@@ -93,10 +96,18 @@ def compress_job(
         "timing": timing,
     }
     if resume and (done := finished(out / "record.json", arguments)):
+        distributed.by_main(lambda: tidy(out))  # it may have been killed while it did that
         return done
     judge = judge_of(name, data, tuning, device, progress)
     job = _Compression(name, out, arguments, judge, analysis, cut, tuning, device, progress, known)
     return job.run(again, resume, timing)
+
+
+def tidy(out: Path) -> None:
+    """Remove what only an interrupted job needs."""
+    (out / "state.json").unlink(missing_ok=True)
+    for folder in ("repaired", "finetuned"):
+        shutil.rmtree(out / folder, ignore_errors=True)
 
 
 class _Compression:
@@ -123,7 +134,7 @@ class _Compression:
         self.state: dict[str, Any] = {"arguments": arguments, "stages": {}}
 
     def run(self, again: float, resume: bool, timing: bool) -> dict[str, Any]:
-        if resume and (before := record_at(self.state_path)):
+        if resume and (before := state_at(self.state_path)):
             check_same(before, self.arguments, self.out, "an unfinished job with other arguments")
             self.state = before
         loaded = self.judge.load(self.name)
@@ -149,10 +160,9 @@ class _Compression:
         """Only now is the input known to be good: nothing was written, or removed, before."""
         self.out.mkdir(parents=True, exist_ok=True)
         if not resume:
-            for file in ("record.json", "state.json"):
-                (self.out / file).unlink(missing_ok=True)
-            for folder in ("repaired", "finetuned"):
-                shutil.rmtree(self.out / folder, ignore_errors=True)
+            (self.out / "record.json").unlink(missing_ok=True)
+        if not self.state["stages"] and "tuning" not in self.state:
+            tidy(self.out)
 
     def _dense(self, source: str, loaded: Classifier | Loaded, resume: bool) -> Classifier | Loaded:
         """The dense model, fine-tuned for the task (if it was not, here) and judged."""
@@ -273,7 +283,7 @@ class _Compression:
         self._save_state()
 
     def _save_state(self) -> None:
-        distributed.by_main(lambda: save_record(self.state, self.state_path))
+        distributed.by_main(lambda: save_sealed(self.state, self.state_path))
 
     def _order(self, name: str) -> str:
         steps = ["fine-tune"] if "tuning" in self.state else []
@@ -320,11 +330,10 @@ class _Compression:
         def save() -> None:
             self.judge.save(small, self.out)
             text = card.model_card(record, plan)
-            (self.out / "README.md").write_text(text, encoding="utf-8")
-            save_record(record, self.out / "record.json")
-            self.state_path.unlink(missing_ok=True)
-            for folder in ("repaired", "finetuned"):
-                shutil.rmtree(self.out / folder, ignore_errors=True)
+            with replacing(self.out / "README.md") as part:
+                part.write_text(text, encoding="utf-8")
+            save_sealed(record, self.out / "record.json")
+            tidy(self.out)
 
         distributed.by_main(save)
         return record

@@ -8,7 +8,7 @@ from typing import Any
 
 from obce.base import distributed
 from obce.jobs.arguments import differences
-from obce.running.records import load_record
+from obce.running.records import load_sealed
 
 # What obce leaves in a folder that it writes to. Where one of these is, the rest is its own too.
 OURS = (
@@ -43,7 +43,17 @@ def _is_our_card(path: Path) -> bool:
 
 
 def record_at(path: Path) -> dict[str, Any] | None:
-    return distributed.by_main(lambda: load_record(path) if path.is_file() else None)
+    """What a job has recorded there, as it wrote it; None if there is nothing."""
+    return distributed.by_main(lambda: load_sealed(path) if path.is_file() else None)
+
+
+def state_at(path: Path) -> dict[str, Any] | None:
+    """The same for a job's state, which is passed over, with a line, where it is torn."""
+    try:
+        return record_at(path)
+    except ValueError as error:
+        distributed.say(f"{error}; the job starts over")
+        return None
 
 
 def finished(path: Path, arguments: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from obce import plots
 from obce.base import distributed
+from obce.base.lock import alone_in_out
 from obce.base.settings import BATCH_SIZE
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning, contents_sha256, named
 from obce.jobs.folders import check_out, finished
@@ -26,7 +27,13 @@ from obce.pruning import Plan
 from obce.running.evaluation import evaluate
 from obce.running.export import OnnxClassifier, export
 from obce.running.loading import Classifier, load_bert, load_model
-from obce.running.records import environment, model_name, model_sha256, save_record
+from obce.running.records import (
+    environment,
+    model_name,
+    model_sha256,
+    save_record,
+    save_sealed,
+)
 from obce.running.speed import Benchmark, benchmark
 from obce.running.training import finetune
 from obce.scores import Scores
@@ -34,6 +41,7 @@ from obce.tasks import Task
 from obce.units import KINDS
 
 
+@alone_in_out
 def analyze_job(
     name: str,
     out: Path,
@@ -78,7 +86,7 @@ def analyze_job(
         out.mkdir(parents=True, exist_ok=True)
         scores.save(out / "scores.safetensors")
         plots.save(plots.scores_by_layer(scores), out / "scores.png")
-        save_record(record, out / "analysis.json")
+        save_sealed(record, out / "analysis.json")
 
     distributed.by_main(save)
     return record
@@ -114,6 +122,7 @@ def plan_job(name: str, out: Path, cut: Cut) -> Plan:
     return made
 
 
+@alone_in_out
 def finetune_job(
     name: str,
     out: Path,
@@ -169,7 +178,7 @@ def finetune_job(
                 "training": training_record(training, train, task),
             },
         )
-    distributed.by_main(lambda: save_record(record, out / "finetune.json"))
+    distributed.by_main(lambda: save_sealed(record, out / "finetune.json"))
     return record
 
 
@@ -279,8 +288,7 @@ def export_job(
     """
     if out.suffix != ".onnx":
         raise ValueError(f"{out} does not end in .onnx: name a file to write to")
-    bar = tqdm(total=2, desc="export", unit="step", leave=False, disable=not bars(progress))
-    with bar:
+    with tqdm(total=2, desc="export", unit="step", leave=False, disable=not bars(progress)) as bar:
         loaded = load_model(name)
         bar.update()
         record = export(loaded, out, int8=int8)

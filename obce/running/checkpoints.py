@@ -37,6 +37,7 @@ import obce.running.auto  # noqa: F401, so that the Auto classes know compressed
 from obce.base.files import reason
 from obce.base.hub import on_hub
 from obce.base.settings import EMBEDDED
+from obce.running.configs import read_config
 from obce.running.encoders import read_encoder
 from obce.running.heads import head_of
 from obce.units import MODEL_TYPE
@@ -234,8 +235,10 @@ class Checkpoint:
                 f"{place} holds an adapter: merge the adapter into its model first (in peft, "
                 "merge_and_unload), and save that"
             )
-        if not self._own_file("config.json"):
+        path = self._own_file("config.json")
+        if path is None:
             raise ValueError(f"{place} holds no model: config.json is missing")
+        read_config(path)
 
     def _check_config(self) -> None:
         """Refuse what is no BERT encoder; drop what a configuration should not bring along."""

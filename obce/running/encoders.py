@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ def read_encoder(read: Callable[[str], str | None]) -> SentenceEncoder | None:
 
     try:
         modules = [
-            (module["type"].rpartition(".")[2], module["path"])
+            (module["type"].rpartition(".")[2], _inside(module["path"]))
             for module in settings("modules.json")["modules"]
         ]
         kinds = [kind for kind, _ in modules]
@@ -58,14 +59,12 @@ def read_encoder(read: Callable[[str], str | None]) -> SentenceEncoder | None:
             )
         for name in TOP:
             settings(name)
-        path = modules[0][1].strip("/")
-        if ".." in path.split("/"):
-            raise ValueError(f"modules.json names a folder outside of the model's own: {path}")
+        path = modules[0][1]
         tokens = settings(f"{path}/{SETTINGS[0]}".lstrip("/"))
         pooling = settings(f"{modules[1][1]}/config.json")
         for _, folder in modules[2:]:
             settings(f"{folder}/config.json")
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(
             f"its sentence-transformers settings are broken: {type(error).__name__} {error}"
         ) from error
@@ -78,6 +77,13 @@ def read_encoder(read: Callable[[str], str | None]) -> SentenceEncoder | None:
         path,
         files,
     )
+
+
+def _inside(path: str) -> str:
+    """A module's folder; ValueError if it does not lie in the model's own."""
+    if path.startswith("/") or {"..", "\\"} & {*path.split("/"), *path}:
+        raise ValueError(f"modules.json names a folder outside of the model's own: {path}")
+    return path.strip("/")
 
 
 def _poolings(settings: dict) -> tuple[str, ...]:
@@ -168,7 +174,7 @@ def embed(
     return vectors
 
 
-def similarity(loaded: Loaded, pairs: Sequence[tuple[str, str]], **options: object) -> np.ndarray:
+def similarity(loaded: Loaded, pairs: Sequence[tuple[str, str]], **options: Any) -> np.ndarray:
     """The cosine of the two texts' vectors for each pair, float32 of shape (pairs,).
 
     Args:
@@ -180,6 +186,6 @@ def similarity(loaded: Loaded, pairs: Sequence[tuple[str, str]], **options: obje
     pairs = list(pairs)
     if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
         raise ValueError("similarity wants pairs of texts")
-    vectors = embed(loaded, [text for pair in pairs for text in pair], **options)  # type: ignore
+    vectors = embed(loaded, [text for pair in pairs for text in pair], **options)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
     return (vectors[0::2] * vectors[1::2]).sum(1)

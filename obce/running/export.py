@@ -17,7 +17,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +36,7 @@ from transformers import (
 
 from obce.base.checks import check_positive
 from obce.base.devices import evaluating
-from obce.base.files import replacing_files
+from obce.base.files import Scratch, replacing_files
 from obce.modeling import ObceBertConfig
 from obce.running.encoders import pool
 from obce.running.heads import Loaded, SentenceEncoder
@@ -202,8 +201,8 @@ def export(loaded: Loaded, path: str | os.PathLike, *, int8: bool = False) -> di
     path, model = Path(path), loaded.model
     if int8:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting-") as folder:
-            whole = Path(folder) / path.name
+        with Scratch(path.parent) as folder:
+            whole = folder / path.name
             to_onnx(model, whole, loaded.encoder)
             quantize(whole, path)
     else:

@@ -39,7 +39,8 @@ def compare(
     What a prediction is depends on the head: one per text for a classifier and for next sentence;
     one per token but [CLS] and [SEP] for a token classifier; start and end of the answer; one per
     label. For masked words, and a pre-training head's words, every seventh word of each text is
-    replaced by [MASK], the same ones for both models, and predicted. A regression and the score
+    replaced by [MASK], the same ones for both models, and predicted (the hidden states are then
+    those of the masked texts). A regression and the score
     of a multiple-choice model (each text as one choice) are numbers: see ``divergence``.
 
     Args:

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from obce.base import distributed
-from obce.base.files import replacing
+from obce.base.files import read_json, replacing
 
 
 def model_name(model: PreTrainedModel) -> str:
@@ -110,14 +110,38 @@ def save_record(record: dict[str, Any], path: str | os.PathLike) -> None:
 
 
 def load_record(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a record; ValueError if there is none."""
+    """Read a record; ValueError if there is none, or no strict JSON (NaN, say, is none)."""
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = read_json(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no record: {error}") from None
     if not isinstance(record, dict):
         raise ValueError(f"{path} is no record: it holds no JSON object")
     return record
+
+
+def save_sealed(record: dict[str, Any], path: str | os.PathLike) -> None:
+    """:func:`save_record`, with a hash that tells :func:`load_sealed` of every change since."""
+    save_record({**record, "sha256": _sha256(record)}, path)
+
+
+def load_sealed(path: str | os.PathLike) -> dict[str, Any]:
+    """Read what :func:`save_sealed` wrote, without the hash.
+
+    Raises:
+        ValueError: there is no record, or it is not as it was written.
+    """
+    record = load_record(path)
+    seal = record.pop("sha256", None)
+    if seal != _sha256(record):
+        raise ValueError(f"{path} is not as obce wrote it: it was changed since, or torn")
+    return record
+
+
+def _sha256(record: dict[str, Any]) -> str:
+    """The same for a record in memory and as read from a file."""
+    plain = json.loads(json.dumps(record, allow_nan=False))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def recorded(name: str) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+import errno
+import hashlib
 import math
 import os
 import shutil
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -22,7 +20,6 @@ from datasets import Dataset
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 from transformers import (
-    DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -36,38 +33,15 @@ from obce import tasks
 from obce.base import distributed
 from obce.base.checks import check_positive
 from obce.base.devices import pick_device
-from obce.base.files import writing_to
+from obce.base.files import reason, sync, writing_to
 from obce.base.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, LENGTH
+from obce.base.signals import noted
 from obce.running.evaluation import predict
 from obce.running.loading import quiet, save_classifier, set_labels
-from obce.running.records import model_sha256
-from obce.texts import encode, length_limit
+from obce.running.records import load_sealed, model_sha256, save_sealed
+from obce.texts import encode, length_limit, right_padding
 
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Take note of Ctrl-C, to be looked at between steps; a second one interrupts at once.
-
-    Raised wherever it arrives, KeyboardInterrupt can be lost in training: Python drops what is
-    raised inside a weak reference's callback, and torch and accelerate have many.
-    """
-    pressed: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(number)
-
-    before = signal.getsignal(signal.SIGINT)
-    main = threading.current_thread() is threading.main_thread()
-    ours = main and before is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, before)
+SEAL = "job.json"
 
 
 @dataclass(frozen=True)
@@ -115,6 +89,7 @@ class _Trainer(Trainer):
 
     losses: deque[float]
     rows_per_step: int
+    job: dict[str, Any]
 
     def get_train_dataloader(self) -> DataLoader:
         sampler = _Shares(_Order(self), self.rows_per_step, drop_last=False)
@@ -133,8 +108,14 @@ class _Trainer(Trainer):
         return model(**inputs).loss * self._weight()
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        with distributed.together(), writing_to(Path(self.args.output_dir)):
-            super()._save_checkpoint(*args, **kwargs)
+        folder = Path(self.args.output_dir)
+        with distributed.together(), writing_to(folder):
+            try:
+                super()._save_checkpoint(*args, **kwargs)
+            except RuntimeError as error:  # torch's, on a full disk
+                raise OSError(errno.EIO, reason(error)) from error
+        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        distributed.by_main(lambda: _seal(checkpoint, self.job))
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -208,14 +189,16 @@ def finetune(
     AdamW (weight decay 0.01), a warm-up over the first tenth of the steps, then linear decay;
     batches of like length. ``epochs`` may be a fraction. Texts of more than ``max_length``
     tokens (128 by default, less if the model takes less) are cut. ``bf16`` computes in bfloat16
-    under autocast. Every ``checkpoint_seconds``, and at Ctrl-C, the state goes to
-    ``output_dir/checkpoints``:
-    the same call made again after an interruption goes on from there and ends where an
-    uninterrupted one would have. The model's files come into ``output_dir`` at the very end,
-    and the checkpoints go.
+    under autocast. Every ``checkpoint_seconds``, and at Ctrl-C or SIGTERM, the state goes to
+    ``output_dir/checkpoints``: the same call made again after an interruption goes on from there
+    and ends where an uninterrupted one would have. A checkpoint that is torn, by a power cut, say,
+    is passed over with a line on stderr. The model's files come into ``output_dir`` at the very
+    end, and the checkpoints go.
 
     Of many processes each takes an equal share of every batch, whose ``batch_size`` rows are
     counted over all of them; the gradients are averaged, so that all end with the same weights.
+    They draw other dropout than one process does, so the weights are not bit for bit those that
+    one process would end with; two runs with as many processes and the same seed are equal.
     ``output_dir`` must be a folder that all of them see; the main process writes the model.
 
     Raises:
@@ -271,21 +254,21 @@ def finetune(
                 report_to="none",
                 logging_strategy="no",
                 save_strategy="no",  # _Monitor asks for checkpoints
-                save_total_limit=1,
+                save_total_limit=None,  # _seal removes the older ones
                 disable_tqdm=True,
                 average_tokens_across_devices=False,  # _Trainer weighs the losses
                 ddp_find_unused_parameters=any(p.numel() == 0 for p in model.parameters()),
             ),
             train_dataset=rows,
-            data_collator=DataCollatorWithPadding(tokenizer),
+            data_collator=right_padding(tokenizer),
             callbacks=[monitor],
         )
-        trainer.losses, trainer.rows_per_step = losses, batch_size
+        trainer.losses, trainer.rows_per_step, trainer.job = losses, batch_size, job
         if distributed.rank():
             torch.manual_seed(seed + distributed.rank())  # other dropout for other rows
         trainer.remove_callback(PrinterCallback)
         try:
-            with _interrupts() as monitor.interrupts:
+            with noted() as monitor.interrupts:
                 steps = trainer.train(resume_from_checkpoint=last).global_step
             if any(distributed.any_of(bool(monitor.interrupts))):
                 raise KeyboardInterrupt
@@ -318,21 +301,64 @@ def _last_checkpoint(checkpoints: Path, job: dict[str, Any], resume: bool) -> st
     if checkpoints.exists() and not resume:
         shutil.rmtree(checkpoints)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    found = {}
-    for folder in checkpoints.glob("checkpoint-*"):
-        try:  # the Trainer writes this file last
-            state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-            found[state["global_step"]] = folder
-        except (OSError, ValueError):
-            shutil.rmtree(folder)
-    about = checkpoints / "job.json"
-    if found:
-        other = json.loads(about.read_text(encoding="utf-8"))
-        changed = [key for key in job if other.get(key) != job[key]]
+    torn, whole = [], None
+    for folder in sorted(checkpoints.glob("checkpoint-*"), key=_step, reverse=True):
+        found = _sealed(folder)
+        if found is None:
+            torn.append(folder)
+            continue
+        changed = [key for key in job if found.get(key) != job[key]]
         if changed:
             raise ValueError(
                 f"{checkpoints.parent} holds an unfinished run with another {', '.join(changed)}: "
                 "finish it, discard it with resume=False, or choose another folder"
             )
-    about.write_text(json.dumps(job, indent=1), encoding="utf-8")
-    return str(found[max(found)]) if found else None
+        whole = folder
+        break
+    if torn:
+        start = f"step {_step(whole)}" if whole else "the start"
+        names = ", ".join(folder.name for folder in torn)
+        distributed.say(f"{names} is torn: fine-tuning goes on from {start}")
+        for folder in torn:
+            shutil.rmtree(folder)
+    return str(whole) if whole else None
+
+
+def _step(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written; -1 for a folder of another name."""
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
+
+
+def _seal(checkpoint: Path, job: dict[str, Any]) -> None:
+    """Write down of which job a checkpoint is and what its files hold; then remove older ones.
+
+    Its files are on the disk before it is sealed, and it is sealed before an older one goes: so
+    after a power cut a whole one is left.
+    """
+    files = {path.name: path for path in sorted(checkpoint.iterdir())}
+    for path in files.values():
+        sync(path)
+    seal = {"job": job, "sha256": {name: _sha256(path) for name, path in files.items()}}
+    save_sealed(seal, checkpoint / SEAL)
+    for other in checkpoint.parent.glob("checkpoint-*"):
+        if other != checkpoint:
+            shutil.rmtree(other)
+
+
+def _sealed(checkpoint: Path) -> dict[str, Any] | None:
+    """The job of a checkpoint whose files hold what they held when it was sealed, or None."""
+    try:
+        seal = load_sealed(checkpoint / SEAL)
+        whole = all(_sha256(checkpoint / n) == sha for n, sha in seal["sha256"].items())
+        return dict(seal["job"]) if whole else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -167,7 +168,12 @@ def _read_folder(task: Task, split: str, folder: Path) -> list[tuple]:
         lines = path.read_bytes().decode("utf-8-sig").rstrip("\r\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start})") from None
-    table = [line.removesuffix("\r").split("\t") for line in lines]
+    lines = [line.removesuffix("\r") for line in lines]
+    for number, line in enumerate(lines, 1):
+        if "\0" in line or "\r" in line:
+            what = "NUL byte" if "\0" in line else "carriage return inside a line"
+            raise ValueError(f"{path}, line {number}: a {what}; the file is broken")
+    table = [line.split("\t") for line in lines]
     is_test = split.startswith("test")
     first = 1 if task.headerless and not is_test else 2  # the number of the first row's line
     header = list(task.headerless) if first == 1 else table.pop(0)
@@ -175,8 +181,10 @@ def _read_folder(task: Task, split: str, folder: Path) -> list[tuple]:
     if task.label_column in header or not is_test:
         wanted.append(task.label_column)
     for column in wanted:
-        if column not in header:
-            raise ValueError(f"{path} has no column {column!r}; it has {', '.join(header)}")
+        if header.count(column) != 1:
+            number = "more than one" if column in header else "no"
+            there = textwrap.shorten(", ".join(header), 200, placeholder=" ...")
+            raise ValueError(f"{path} has {number} column {column!r}; it has {there}")
     places = [header.index(column) for column in wanted]
 
     rows, torn = [], []
@@ -202,13 +210,13 @@ def _label(task: Task, text: str, place: str) -> int | float:
         if text in task.file_labels:
             return task.file_labels.index(text)
         known = ", ".join(task.file_labels)
-        raise ValueError(f"{place}: unknown label {text!r}; known are {known}")
+        raise ValueError(f"{place}: unknown label {text[:40]!r}; known are {known}")
     try:
-        score = float(text)
+        score = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         score = math.nan
     if not 0 <= score <= 5:
-        raise ValueError(f"{place}: label {text!r} is no score from 0 to 5")
+        raise ValueError(f"{place}: label {text[:40]!r} is no score from 0 to 5")
     return score
 
 

@@ -15,6 +15,7 @@ import obce
 from obce.running.encoders import embed, pool, similarity
 from obce.running.heads import SentenceEncoder
 from obce.running.loading import Loaded, embedded_folder, load_bert, load_model, save_model
+from obce.running.speed import time_per_1000
 
 OLD = "sentence_transformers.models."
 NEW = {
@@ -89,6 +90,7 @@ def test_the_embedded_model(sentences):
     long = [*sentences, "word " * 600]
     np.testing.assert_allclose(embed(loaded, long), theirs(embedded_folder(), long), atol=1e-5)
     alike, other = similarity(loaded, [("He sings.", "He is singing."), ("He sings.", "Tax law.")])
+    assert time_per_1000(loaded.model, loaded.tokenizer, sentences, repeats=1)["median"] > 0
     assert alike > 0.6 > 0.3 > other
 
 
@@ -139,16 +141,18 @@ def test_folders_that_cannot_be_kept(tokenizer, tmp_path):
         ValueError, match="modules are Transformer, Pooling, Dense, Normalize; only"
     ):
         load_model(folder)
-    modules([whole[0] | {"path": "../other"}, *whole[1:]])
-    with pytest.raises(ValueError, match="a folder outside of the model's own"):
-        load_model(folder)
+    for place, path in ((0, "../other"), (0, "/tmp"), (1, "a/../../b"), (2, "..\\x")):
+        modules([module | ({"path": path} if i == place else {}) for i, module in enumerate(whole)])
+        with pytest.raises(ValueError, match="a folder outside of the model's own"):
+            load_model(folder)
     for broken in ([{"path": ""}], {"a": 1}, [7], "text"):
         modules(broken)
         with pytest.raises(ValueError, match="cannot load a model from .*settings are broken"):
             load_model(folder)
-    (folder / "modules.json").write_text("[{")
-    with pytest.raises(ValueError, match="settings are broken"):
-        load_model(folder)
+    for broken in ("[{", "[" * 100_000):
+        (folder / "modules.json").write_text(broken)
+        with pytest.raises(ValueError, match="settings are broken"):
+            load_model(folder)
     modules(whole[:1])  # a cross-encoder: nothing is pooled
     assert load_model(folder).encoder is None
     modules(whole)

@@ -18,6 +18,7 @@ import obce
 from obce import modeling, tasks
 from obce.running import loading
 from obce.running.heads import head_of
+from obce.texts import right_padding
 
 
 def write(folder, kind="BertForSequenceClassification", tokenizer=None, **settings):
@@ -265,6 +266,8 @@ def test_a_tokenizer_that_pads_on_the_left(saved):
     words.padding_side = "left"
     found = obce.predict(model, words, rows, progress=False, batch_size=30)
     np.testing.assert_allclose(found, expected, atol=1e-4)
+    batch = right_padding(words)([{"input_ids": [5, 6]}, {"input_ids": [7]}])  # as for training
+    assert batch["input_ids"].tolist() == [[5, 6], [7, 0]] and words.padding_side == "left"
     words.save_pretrained(saved)
     assert loading.load_model(saved).tokenizer.padding_side == "right"
     assert loading.load_classifier(saved, "sst2").tokenizer.padding_side == "right"
@@ -377,3 +380,23 @@ def test_an_old_transformers_is_named_in_one_line(monkeypatch):
     spec = importlib.util.spec_from_file_location("saved_modeling", modeling.__file__)
     with pytest.raises(ImportError, match="needs transformers 5 or newer, here is 4.57.1: pip"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_on_the_command_line_it_is_one_line_and_status_2(run, saved, tmp_path):
+    def says(text):
+        for command in ("evaluate", "compress"):
+            more = ["--out", tmp_path / "out", "--percentile", 40] if command == "compress" else []
+            status, _, err = run(command, saved, "--task", "mini-sentiment", "--quiet", *more)
+            assert (status, err.count("\n")) == (2, 1) and text in err
+        assert not (tmp_path / "out").exists()
+
+    change(saved / "config.json", position_embedding_type="relative_key_query")
+    says("positions of type relative_key_query")
+    change(saved / "config.json", position_embedding_type="absolute")
+    change_weights(saved, more=["bert.embeddings.adapter.weight"])
+    says("see bert.embeddings.adapter.weight")
+    change_weights(saved, without=["bert.embeddings.adapter.weight"])
+    for path in saved.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    says("holds no tokenizer")
