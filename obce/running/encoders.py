@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -131,7 +131,8 @@ def as_encoder_takes(texts: Sequence[Text], encoder: SentenceEncoder) -> Sequenc
     """The texts in lower case, if the folder asks for it."""
     if not encoder.lower:
         return texts
-    return [t.lower() if isinstance(t, str) else tuple(p.lower() for p in t) for t in texts]
+    lower = [t.lower() if isinstance(t, str) else tuple(p.lower() for p in t) for t in texts]
+    return cast(Sequence[Text], lower)  # a pair stays one
 
 
 def embed(

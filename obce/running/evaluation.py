@@ -22,6 +22,7 @@ from obce.base.settings import BATCH_SIZE, LENGTH
 from obce.running.export import OnnxClassifier
 from obce.running.records import environment, model_name, model_sha256
 from obce.tasks import Task
+from obce.tasks.glue import labels_of
 from obce.texts import Encoding, encode, length_limit, padded, sorted_batches
 from obce.units import count_parameters
 
@@ -75,11 +76,12 @@ def _logits(
     groups = sorted_batches(rows, batch_size)
     shares = [distributed.mine(groups, process) for process in range(distributed.size())]
     counts = [sum(map(len, share)) for share in shares]
-    found = [torch.empty(0, model.config.num_labels)]
+    width = len(labels_of(model.config))
+    found = [torch.empty(0, width)]
     for places, batch in padded(tokenizer, rows, shares[distributed.rank()], target):
         found.append(model(**batch).logits.float().cpu())
         bar.update(len(places) * distributed.size())
-    logits = np.empty((len(rows), model.config.num_labels), dtype=np.float32)
+    logits = np.empty((len(rows), width), dtype=np.float32)
     order = [place for share in shares for places in share for place in places]
     logits[order] = distributed.gather(torch.cat(found), counts).numpy()
     return logits

@@ -31,6 +31,7 @@ from transformers import (
     BertConfig,
     BertForMultipleChoice,
     BertPreTrainedModel,
+    PretrainedConfig,
     PreTrainedModel,
 )
 
@@ -93,12 +94,14 @@ def _writing(path: Path) -> Iterator[Path]:
 class _Traced(nn.Module):
     """The model as the file shows it: three tensors in, and out those of ``names``, in order."""
 
-    def __init__(self, model: nn.Module, encoder: SentenceEncoder | None):
+    def __init__(self, model: PreTrainedModel, encoder: SentenceEncoder | None):
         super().__init__()
         self.model, self.encoder = model, encoder
         self.names: list[str] = []
 
-    def forward(self, input_ids, attention_mask, token_type_ids):
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         found = self.model(
             input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
         )
@@ -109,7 +112,7 @@ class _Traced(nn.Module):
         return tuple(found[name] for name in self.names)
 
 
-def _padded_batch(config: BertConfig, rows: int, tokens: int) -> dict[str, torch.Tensor]:
+def _padded_batch(config: PretrainedConfig, rows: int, tokens: int) -> dict[str, torch.Tensor]:
     """Random texts, the first of ``tokens`` tokens and each of the others one or more shorter."""
     tokens = min(tokens, config.max_position_embeddings)
     generator = torch.Generator().manual_seed(0)
@@ -162,7 +165,7 @@ def to_onnx(
                 expected = traced(**batch)
                 _export(traced, part)
         finally:
-            model.to(home)
+            traced.to(home)
         difference, largest = _difference(part, batch, expected)
         if not difference <= TOLERANCE * max(1.0, largest):
             raise RuntimeError(
@@ -246,6 +249,7 @@ def _export(wrapped: _Traced, path: Path) -> None:
     except torch.onnx.OnnxExporterError as error:  # its message is a report of many lines
         cause = str(error.__cause__ or error).strip().splitlines()[0]
         raise RuntimeError(f"PyTorch's exporter cannot take this model: {cause}") from error
+    assert program is not None  # it is with dynamo=True
     for node in program.model.graph:  # the exporter records which line of source made each node
         node.metadata_props.clear()
     program.model.metadata_props["config"] = config.to_json_string()

@@ -85,13 +85,13 @@ def compare(
             old, old_logits = _outputs(dense, batch, real, where)
             new, new_logits = _outputs(small, batch, real, where)
             sums.add_hidden(old[real], new[real])
-            if old_logits is not None:
+            if old_logits is not None and new_logits is not None:
                 sums.add_predictions(dense, old_logits, new_logits)
             if encoder:
-                vectors = [pool(hidden, real, encoder).double() for hidden in (old, new)]
-                cosines[places] = nn.functional.cosine_similarity(*vectors).cpu().numpy()
+                one, other = (pool(hidden, real, encoder).double() for hidden in (old, new))
+                cosines[places] = nn.functional.cosine_similarity(one, other).cpu().numpy()
             bar.update(len(places))
-    found = {"texts": len(rows), **sums.result(dense)}
+    found: dict[str, Any] = {"texts": len(rows), **sums.result(dense)}
     if encoder:
         found["cosine"] = {
             name: float(getattr(np, name)(cosines)) for name in ("median", "min", "max")
@@ -141,7 +141,7 @@ def _outputs(
         return bert(**batch).last_hidden_state, None
     if head in WORDS:
         hidden = bert(**batch).last_hidden_state
-        return hidden, model.cls.predictions(hidden[where])
+        return hidden, model.get_submodule("cls.predictions")(hidden[where])
     seen: list[torch.Tensor] = []
     hook = bert.register_forward_hook(lambda *call: seen.append(call[-1].last_hidden_state))
     try:

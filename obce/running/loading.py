@@ -13,6 +13,7 @@ from obce import tasks
 from obce.base.files import replacing, replacing_files
 from obce.running.checkpoints import Checkpoint, embedded_folder, quiet
 from obce.running.heads import HEADS, Loaded
+from obce.tasks.glue import labels_of
 
 __all__ = [
     "Classifier",
@@ -128,7 +129,7 @@ def label_names(name_or_path: str | os.PathLike | None) -> tuple[str, ...] | Non
     """What a checkpoint's classifier calls its classes, in its order; None if it does not say."""
     checkpoint = Checkpoint(name_or_path)
     config = checkpoint.config
-    names = [str(label) for _, label in sorted((int(i), v) for i, v in config.id2label.items())]
+    names = labels_of(config)
     generic = names == [f"LABEL_{i}" for i in range(len(names))]
     if checkpoint.head != "sequence classification" or len(names) < 2 or generic:
         return None

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.utils.benchmark.utils.timer import timer
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from obce.base.checks import check_positive
 from obce.base.devices import inference, pick_device
 from obce.base.settings import BATCH_SIZE, LENGTH, SHAPES, TIMING_ROUNDS
+from obce.running.heads import Loaded
 from obce.running.loading import Classifier
 from obce.running.records import environment, spread
 from obce.running.tables import text_table
@@ -258,15 +258,20 @@ def times(
 def _measurement(bert: nn.Module, ids: torch.Tensor) -> Callable[[], float]:
     """A function that measures the seconds of one pass.
 
-    The clock is that of torch.utils.benchmark, which waits for a GPU. Its ``Timer`` isn't used:
-    it measures one statement after the other, and warms up by two more passes each time.
+    torch.utils.benchmark's ``Timer`` isn't used: it measures one statement after the other, and
+    warms up by two more passes each time.
     """
 
+    def now() -> float:
+        if ids.is_cuda:
+            torch.cuda.synchronize(ids.device)  # passes are only queued until it has run them
+        return time.perf_counter()
+
     def seconds(passes: int) -> float:
-        start = timer()
+        start = now()
         for _ in range(passes):
             bert(ids)
-        return (timer() - start) / passes
+        return (now() - start) / passes
 
     first = seconds(1)  # sets up what later passes find ready
     passes = 1 if first > 10 * SHORTEST else math.ceil(SHORTEST / seconds(1))
@@ -318,7 +323,7 @@ def time_per_1000(
 
 
 def time_side_by_side(
-    classifiers: Mapping[str, Classifier],
+    classifiers: Mapping[str, Classifier | Loaded],
     texts: Sequence[Text],
     *,
     rounds: int = TIMING_ROUNDS,

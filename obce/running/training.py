@@ -25,6 +25,8 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -77,7 +79,7 @@ class _Shares(BatchSampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in super().__iter__():
-            yield distributed.mine(batch) or batch[:1]
+            yield list(distributed.mine(batch)) or batch[:1]
 
 
 class _Trainer(Trainer):
@@ -87,6 +89,7 @@ class _Trainer(Trainer):
     process, shared out: every row of an epoch is seen once, also where a batch does not divide.
     """
 
+    train_dataset: Any  # a list of rows
     losses: deque[float]
     rows_per_step: int
     job: dict[str, Any]
@@ -102,13 +105,15 @@ class _Trainer(Trainer):
         rows = range(min(self.rows_per_step, total - done))
         return len(distributed.mine(rows)) * distributed.size() / len(rows)
 
-    def compute_loss(self, model: torch.nn.Module, inputs: dict, **options: Any) -> torch.Tensor:
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **options: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         if distributed.size() == 1:
-            return super().compute_loss(model, inputs, **options)
+            return super().compute_loss(model, inputs, *args, **options)
         return model(**inputs).loss * self._weight()
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        folder = Path(self.args.output_dir)
+        folder = Path(str(self.args.output_dir))
         with distributed.together(), writing_to(folder):
             try:
                 super()._save_checkpoint(*args, **kwargs)
@@ -141,14 +146,19 @@ class _Monitor(TrainerCallback):
         self.bar: tqdm | None = None
         self.interrupts: list[int] = []
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.saved = time.monotonic()
         total, done = state.max_steps, state.global_step
         self.bar = distributed.bar(
             self.progress, total=total, initial=done, desc="fine-tune", unit="step"
         )
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        assert self.bar is not None  # since on_train_begin
         self.bar.set_postfix(loss=f"{np.mean(self.losses):.3f}", refresh=False)
         self.bar.update()
         due = time.monotonic() - self.saved >= self.seconds
@@ -156,7 +166,9 @@ class _Monitor(TrainerCallback):
         control.should_save = due or stop
         control.should_training_stop |= stop
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.saved = time.monotonic()
 
     def close(self) -> None:
@@ -278,7 +290,8 @@ def finetune(
             raise
         finally:
             monitor.close()
-            model.to(home).eval()
+            module: torch.nn.Module = model
+            module.to(home).eval()
 
     def save() -> None:
         save_classifier(model, tokenizer, output_dir, by=checkpoints)

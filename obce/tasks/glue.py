@@ -191,9 +191,9 @@ def _read_folder(task: Task, split: str, folder: Path) -> list[tuple]:
         wanted.append(task.label_column)
     for column in wanted:
         if header.count(column) != 1:
-            number = "more than one" if column in header else "no"
+            how_many = "more than one" if column in header else "no"
             there = textwrap.shorten(", ".join(header), 200, placeholder=" ...")
-            raise ValueError(f"{path} has {number} column {column!r}; it has {there}")
+            raise ValueError(f"{path} has {how_many} column {column!r}; it has {there}")
     places = [header.index(column) for column in wanted]
 
     rows, torn = [], []
@@ -286,7 +286,7 @@ def check_labels(task: str | Task, config: PretrainedConfig) -> None:
         )
     if task.is_regression:
         return
-    found = [str(label) for _, label in sorted((int(i), v) for i, v in config.id2label.items())]
+    found = labels_of(config)
     if _plain(found) == _plain(task.labels):
         return
     count = range(task.num_labels)
@@ -301,6 +301,12 @@ def check_labels(task: str | Task, config: PretrainedConfig) -> None:
             f"the model calls its labels {', '.join(found)}: --label-map {found[0]}=NAME,... must "
             f"say which of {', '.join(task.labels)} each is"
         )
+
+
+def labels_of(config: PretrainedConfig) -> list[str]:
+    """What a model calls its labels, in its order."""
+    numbered = (config.id2label or {}).items()
+    return [str(label) for _, label in sorted((int(number), label) for number, label in numbered)]
 
 
 def _plain(labels: Iterable[str]) -> list[str]:

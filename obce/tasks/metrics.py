@@ -69,12 +69,11 @@ def compute_metrics(
     if not task.is_regression:
         predictions = predictions.argmax(axis=1)
     if task.function is not None:
-        return _own_metrics(task, predictions, labels)
+        return _own_metrics(task, task.function(predictions, labels))
     return _official_metrics(task, predictions, labels)
 
 
-def _own_metrics(task: Task, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    found = task.function(predictions, labels)
+def _own_metrics(task: Task, found: float | Mapping[str, float]) -> dict[str, float]:
     found = found if isinstance(found, Mapping) else {task.main_metric: found}
     values = {str(name): float(value) for name, value in found.items()}
     if not values or not np.isfinite(list(values.values())).all():

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-    Source = Dataset | str | os.PathLike[str]
+    Source: TypeAlias = Dataset | str | os.PathLike[str]
 
 TEXT, LABEL = "text", "label"  # names that columns have unless others are given
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
