@@ -25,7 +25,7 @@ def files(tmp_path_factory):
 def in_a_process(code, folder):
     """Jobs are forked, which a process with many threads should not do."""
     code = f"import json, pathlib, sys\nfrom tools.stress import hostile, kills\n{code}"
-    path = os.pathsep.join(sys.path)
+    path = os.pathsep.join([*sys.path])
     return subprocess.run(
         [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False,
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, timeout=600,
