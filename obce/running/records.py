@@ -121,7 +121,13 @@ def load_record(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def save_sealed(record: dict[str, Any], path: str | os.PathLike) -> None:
-    """:func:`save_record`, with a hash that tells :func:`load_sealed` of every change since."""
+    """:func:`save_record`, with a hash that tells :func:`load_sealed` of every change since.
+
+    Raises:
+        ValueError: the record has an entry ``sha256`` already.
+    """
+    if "sha256" in record:
+        raise ValueError("a record that is to be sealed has an entry 'sha256' already")
     save_record({**record, "sha256": _sha256(record)}, path)
 
 

@@ -352,7 +352,7 @@ def _seal(checkpoint: Path, job: dict[str, Any]) -> None:
     files = {path.name: path for path in sorted(checkpoint.iterdir())}
     for path in files.values():
         sync(path)
-    seal = {"job": job, "sha256": {name: _sha256(path) for name, path in files.items()}}
+    seal = {"job": job, "files": {name: _sha256(path) for name, path in files.items()}}
     save_sealed(seal, checkpoint / SEAL)
     for other in checkpoint.parent.glob("checkpoint-*"):
         if other != checkpoint:
@@ -363,7 +363,7 @@ def _sealed(checkpoint: Path) -> dict[str, Any] | None:
     """The job of a checkpoint whose files hold what they held when it was sealed, or None."""
     try:
         seal = load_sealed(checkpoint / SEAL)
-        whole = all(_sha256(checkpoint / n) == sha for n, sha in seal["sha256"].items())
+        whole = all(_sha256(checkpoint / n) == sha for n, sha in seal["files"].items())
         return dict(seal["job"]) if whole else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
