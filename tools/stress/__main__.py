@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from obce.book.counts import bad, table
 from obce.running.records import environment, load_record, save_record
 from tools.stress.pieces import LOADERS, PARTS
-from tools.stress.table import bad, table
 
 KEPT = Path("_build") / "stress"
 RECORD = Path("results") / "stress.json"
