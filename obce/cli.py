@@ -409,8 +409,10 @@ def finetune(
 ) -> None:
     """Fine-tune a model, dense or compressed, on a task or your own rows; save and evaluate it."""
     data = Data(
-        task, glue_dir, train_limit, dev_limit, seed, train_file, dev_file, text_column,
-        text_pair_column, label_column, regression, label_map=_label_map(label_map),
+        task, glue_dir, train_limit=train_limit, dev_limit=dev_limit, seed=seed,
+        train_file=train_file, dev_file=dev_file, text_column=text_column,
+        text_pair_column=text_pair_column, label_column=label_column, regression=regression,
+        label_map=_label_map(label_map),
     )  # fmt: skip
     _check_data(context, data)
     from obce.jobs.steps import finetune_job
@@ -461,8 +463,9 @@ def evaluate(
 ) -> None:
     """Evaluate a fine-tuned model, dense, compressed or as ONNX, on a task or your own rows."""
     data = Data(
-        task, glue_dir, None, limit, seed, None, dev_file, text_column, text_pair_column,
-        label_column, regression, label_map=_label_map(label_map),
+        task, glue_dir, dev_limit=limit, seed=seed, dev_file=dev_file, text_column=text_column,
+        text_pair_column=text_pair_column, label_column=label_column, regression=regression,
+        label_map=_label_map(label_map),
     )  # fmt: skip
     _check_data(context, data)
     from obce.jobs.steps import evaluate_job
@@ -622,9 +625,10 @@ def compress(
     (--keep-encoder 0.8,0.6) share one dense model and one analysis; each gets a folder in --out.
     """
     data = Data(
-        task, glue_dir, train_limit, dev_limit, seed, train_file, dev_file, text_column,
-        text_pair_column, label_column, regression, texts_file, texts_field,
-        _label_map(label_map),
+        task, glue_dir, train_limit=train_limit, dev_limit=dev_limit, seed=seed,
+        train_file=train_file, dev_file=dev_file, text_column=text_column,
+        text_pair_column=text_pair_column, label_column=label_column, regression=regression,
+        texts_file=texts_file, texts_field=texts_field, label_map=_label_map(label_map),
     )  # fmt: skip
     _check_data(context, data)
     if plan:

@@ -37,7 +37,7 @@ def predict(
     max_length: int | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "auto",
-    progress: bool = True,
+    progress: bool = False,
 ) -> np.ndarray:
     """The model's logits, float32 of shape (rows, num_labels), in the order of the data set.
 
@@ -100,7 +100,7 @@ def evaluate(
     max_length: int | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "auto",
-    progress: bool = True,
+    progress: bool = False,
     context: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Evaluate a classifier on a task and return the record, as plain JSON values.

@@ -193,7 +193,7 @@ def finetune(
     resume: bool = True,
     device: str = "auto",
     bf16: bool = False,
-    progress: bool = True,
+    progress: bool = False,
     checkpoint_seconds: float = 120.0,
 ) -> Training:
     """Fine-tune a classifier in place and save it, with its tokenizer, into ``output_dir``.
