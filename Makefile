@@ -6,12 +6,18 @@ READY := .venv/.installed
 # Files of tests are shared out, a notebook stays whole; each process has one thread, or they
 # would wait for one another. One process: make test SHARED_OUT=
 SHARED_OUT ?= -n auto --maxprocesses 4 --dist loadfile
+# Pages that run in a clean environment: a sample that changes with the commit, or all
+PAGES ?= sample
+# What make test-versions takes, and the packages that stay as constraints.txt has them
+VERSIONS ?= lowest newest
+KEEP ?= torch
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint book pdf student test-browser test-clean bench clean
+.PHONY: help demo test lint test-code test-notebooks book pdf student test-browser test-clean
+.PHONY: test-versions release-check bench stress clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
 # The stamp is written last, so an interrupted install is taken up again.
 $(READY): pyproject.toml constraints.txt
@@ -24,11 +30,20 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## compress the embedded BERT on a built-in task, in minutes, offline
 	$(BIN)/obce demo
 
-test: lint  ## lint, unit tests, and the book's notebooks run again and compared
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests book --nbval --nbval-current-env $(SHARED_OUT)
+test: lint test-code test-notebooks  ## all three: what must pass before a change is taken
 
-lint: $(READY)  ## style and common mistakes
+lint: $(READY)  ## style, common mistakes, types
 	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test-code: $(READY)  ## unit tests, and the examples in docstrings
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests $(SHARED_OUT)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules obce
+
+# The slowest notebook first, so that no process works on it when the others have nothing left.
+test-notebooks: $(READY)  ## the book's notebooks run again, every output compared
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $$($(BIN)/python -m tools.toc) \
+		--nbval --nbval-current-env $(SHARED_OUT) --no-loadscope-reorder
 
 book: $(READY)  ## build the book into _build/html; any warning or dead link is an error
 	$(BIN)/jupyter-book build --all -W -n --keep-going .
@@ -40,15 +55,27 @@ pdf: book  ## print the whole book into _build/obce-book.pdf (needs Chromium)
 student: $(READY)  ## copies of the chapters without solutions, into _build/student
 	$(BIN)/python -m tools.make_student
 
-test-browser: book  ## every page in a real browser, offline (needs Chromium)
-	$(BIN)/python -m pytest tests/browser
+test-browser: pdf  ## every page in a real browser, offline, and the printed book
+	$(BIN)/python -m pytest tests/browser -n auto --maxprocesses 4 --dist loadgroup
 
-test-clean: $(READY)  ## every page in a new environment that its own set-up cell fills
-	$(BIN)/python -m pytest tests/clean
+test-clean: $(READY)  ## some pages in a new environment that their set-up cells fill; PAGES=all
+	$(BIN)/python -m pytest tests/clean --pages $(PAGES)
+
+test-versions: $(READY)  ## the unit tests with the lowest and the newest versions (minutes each)
+	$(BIN)/python -m tools.versions $(VERSIONS) --keep $(KEEP)
+
+release-check:  ## everything, before a release: an hour or two
+	$(MAKE) test
+	$(MAKE) test-browser
+	$(MAKE) test-clean PAGES=all
+	$(MAKE) test-versions
 
 bench: $(READY)  ## timed comparisons: records in results/, tables in benchmarks/README.md
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
+
+stress: $(READY)  ## killed jobs, broken files, full disks, counted in minutes: results/stress.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.stress
 
 clean:  ## remove the environment, the built book and caches
-	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

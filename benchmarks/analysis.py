@@ -3,16 +3,16 @@
 BERT-base's shape (random weights), 150 texts of 64 tokens: the forward passes alone, collecting
 with hooks and files, and the merge radius of all 82,944 units for each cloud.
 
-    python benchmarks/analysis.py [--repeats 3] [--out results/bench_analysis.json]
+    python -m benchmarks.analysis [--repeats 3] [--out results/bench_analysis.json]
 """
 
 from __future__ import annotations
 
 import torch
-from timing import arguments, finish, in_turn, table
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import obce
+from benchmarks.timing import arguments, finish, in_turn, table
 from obce.activations import CLOUDS
 from obce.running.loading import embedded_folder
 from obce.texts import batches, model_inputs

@@ -5,7 +5,7 @@ one), both models as ONNX files in float32 and in int8: bytes, the task's metric
 and seconds of forward passes per 1,000 texts in onnxruntime, beside PyTorch's own in float32. All
 take turns, several rounds, so that a busy moment hits all of them; ratios are of one round.
 
-    python benchmarks/export.py [FOLDER ...] [--rounds 7] [--out results/bench_export.json]
+    python -m benchmarks.export [FOLDER ...] [--rounds 7] [--out results/bench_export.json]
 
 Where no folder is named, the models of two GLUE tasks are made first, which takes most of an hour;
 ``OBCE_GLUE_DIR`` or the Hub has the tasks. An interrupted run goes on where it stopped.
@@ -14,6 +14,7 @@ Where no folder is named, the models of two GLUE tasks are made first, which tak
 import argparse
 import os
 import tempfile
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from obce.running.evaluation import predict
 from obce.running.export import OnnxClassifier, quantize, to_onnx
 from obce.running.loading import Classifier, load_classifier
 from obce.running.records import environment, load_record, model_sha256, save_record, spread
-from obce.running.speed import running_threads, time_per_1000
+from obce.running.speed import in_turns, ratios, running_threads, time_per_1000
 from obce.units import count_parameters
 
 BASE = "dense float32"
@@ -110,19 +111,18 @@ def seconds_of(
     tokenizer = classifiers["dense"].tokenizer
     models = {name: OnnxClassifier(path, threads) for name, path in paths.items()}
     models |= {f"{name} torch": entry.model for name, entry in classifiers.items()}
-    table = {name: [] for name in models}
-    turns = [name for _ in range(rounds) for name in models]
+    options = {"max_length": max_length, "repeats": 1, "device": "cpu"}
+    runs = {
+        name: partial(time_per_1000, model, tokenizer, texts, **options)
+        for name, model in models.items()
+    }
     with running_threads(threads):
-        for name in tqdm(turns, desc=f"{threads} threads", leave=False):
-            timed = time_per_1000(
-                models[name], tokenizer, texts, max_length=max_length, repeats=1, device="cpu"
-            )
-            table[name].append(timed["median"])
-    result = {}
-    for name, values in table.items():
-        ratios = [mine / base for mine, base in zip(values, table[BASE], strict=True)]
-        result[name] = spread(values) | {"ratio": spread(ratios)}
-    return result
+        found = in_turns(runs, rounds, progress=True)
+    seconds = {name: [one["median"] for one in timed] for name, timed in found.items()}
+    return {
+        name: spread(values) | {"ratio": spread(ratios(values, seconds[BASE]))}
+        for name, values in seconds.items()
+    }
 
 
 def how_made(record: dict) -> dict:

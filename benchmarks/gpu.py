@@ -5,7 +5,7 @@ the merge radius of all 82,944 units on the GPU and on the CPU beside it. Then t
 beside the forward passes that feed it, and the model cut to 46.5 % of its encoder beside the
 dense one, in float32 and in bfloat16. Where there is no GPU, a line says so.
 
-    python benchmarks/gpu.py [--repeats 3] [--out results/bench_gpu.json]
+    python -m benchmarks.gpu [--repeats 3] [--out results/bench_gpu.json]
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from analysis import forward, texts_of_64_tokens
-from model_speed import LARGE, compressed
-from model_speed import tables as speed_tables
-from streaming import LENGTH, Texts
-from timing import arguments, finish, in_turn, table, text
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import obce
+from benchmarks.analysis import forward, texts_of_64_tokens
+from benchmarks.model_speed import LARGE, compressed
+from benchmarks.model_speed import tables as speed_tables
+from benchmarks.streaming import LENGTH, Texts
+from benchmarks.timing import arguments, finish, in_turn, table, text
 from obce.running.loading import embedded_folder
 from obce.running.records import spread
 from obce.running.speed import SHAPES, ratios, times

@@ -4,7 +4,7 @@ Clouds in R^64: 150 texts of 64 tokens, units of the embedded model, as `texts` 
 Clouds in R: the 9,600 tokens of the same texts, as `tokens` reads them.
 Each peer is called as its users call it, on one unit at a time.
 
-    python benchmarks/homology.py [--repeats 7] [--out results/bench_homology.json]
+    python -m benchmarks.homology [--repeats 7] [--out results/bench_homology.json]
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 import gudhi
 import numpy as np
 import torch
-from analysis import texts_of_64_tokens
 from ripser import ripser
 from scipy.cluster.hierarchy import linkage
 from sklearn.cluster import AgglomerativeClustering
 from threadpoolctl import threadpool_limits
-from timing import arguments, finish, in_turn, table
 
 import obce
+from benchmarks.analysis import texts_of_64_tokens
+from benchmarks.timing import arguments, finish, in_turn, table
 from obce.running.speed import running_threads
 
 UNITS = 960  # that each of our own cases takes at once, some from each layer and kind

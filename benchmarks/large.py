@@ -5,7 +5,7 @@ Random weights (the shape decides time and memory, not the values), 221,184 unit
 were: at a quarter, half and three quarters, the time left that the bar said over the time that it
 then took.
 
-    python benchmarks/large.py [--out results/bench_large.json]
+    python -m benchmarks.large [--out results/bench_large.json]
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from analysis import texts_of_64_tokens
-from timing import arguments, finish, table
 from tqdm.auto import tqdm
 from transformers import (
     AutoModelForSequenceClassification,
@@ -28,6 +26,8 @@ from transformers import (
 )
 
 import obce
+from benchmarks.analysis import texts_of_64_tokens
+from benchmarks.timing import arguments, finish, table
 from obce import activations, scores, surgery
 from obce.running.loading import embedded_folder
 

@@ -2,13 +2,13 @@
 
 Random weights, made-up texts of 64 tokens, one pass. Takes half an hour and more on two cores.
 
-    python benchmarks/million.py [--tokens 1000000] [--out results/bench_million.json]
+    python -m benchmarks.million [--tokens 1000000] [--out results/bench_million.json]
 """
 
 from __future__ import annotations
 
-from streaming import show, whole_model
-from timing import arguments, finish
+from benchmarks.streaming import show, whole_model
+from benchmarks.timing import arguments, finish
 
 
 def run(tokens: int = 1_000_000, buckets: int = 512) -> dict:

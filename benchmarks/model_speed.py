@@ -6,7 +6,7 @@ transformers' own dense model (SDPA): forward passes of three batches on one and
 equal and unequal heads, with round widths, with the default kinds cut and with all six. Then
 loading, file and memory.
 
-    python benchmarks/model_speed.py [--repeats 7] [--out results/bench_model_speed.json]
+    python -m benchmarks.model_speed [--repeats 7] [--out results/bench_model_speed.json]
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.benchmark.utils.timer import timer
 from transformers import AutoModel, BertConfig, BertModel
 from transformers.utils import logging
 
 import obce
+from obce import scores
 from obce.running.loading import embedded_folder
 from obce.running.records import environment, save_record, spread
 from obce.running.speed import SHAPES, in_turns, ratios, times
@@ -72,10 +72,9 @@ def models() -> dict[str, BertModel]:
 
 def compressed(dense: BertModel, names: Sequence[str] = tuple(VARIANTS)) -> dict[str, BertModel]:
     """``dense``, cut to 46.5 % of its encoder in several ways."""
-    shape, rng = shape_of(dense), np.random.default_rng(0)
-    scores = {(i, k): rng.random(shape.width(k)) for i in range(shape.layers) for k in KINDS}
+    chance = scores.random(shape_of(dense))
     return {
-        name: obce.compress(dense, obce.plan(dense, scores, keep_encoder=KEEP, **VARIANTS[name]))
+        name: obce.cut(dense, obce.plan(dense, chance, keep_encoder=KEEP, **VARIANTS[name]))
         for name in names
     }
 

@@ -5,7 +5,7 @@ MiniLM-L6-H384 (the embedded model, 20,736 units) over texts of 64 tokens, the `
 where tensors are handed to torch.distributed, and set beside the arithmetic; on Linux the
 loopback device's own counter stands beside both.
 
-    python benchmarks/processes.py [--repeats 3] [--out results/bench_processes.json]
+    python -m benchmarks.processes [--repeats 3] [--out results/bench_processes.json]
 """
 
 import argparse
@@ -69,10 +69,8 @@ def worker(folder: Path, texts: int, started: float) -> None:
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[rank % len(cores)]})
-    sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
-    from analysis import texts_of_64_tokens
-
     import obce
+    from benchmarks.analysis import texts_of_64_tokens
     from obce import distributed
     from obce.activations import Activations
 
@@ -98,8 +96,8 @@ def worker(folder: Path, texts: int, started: float) -> None:
         seconds["written"] += time.perf_counter() - start
 
     Activations._append = written
-    Activations._swap = timed("exchange", Activations._swap)
-    Activations.gather = timed("scores told", Activations.gather)
+    Activations._exchange = timed("exchange", Activations._exchange)
+    Activations.of_all_processes = timed("scores told", Activations.of_all_processes)
     bert, tokenizer = obce.load_bert()
     corpus = texts_of_64_tokens(texts)
     with distributed.joined():
@@ -129,9 +127,11 @@ def launch(processes: int, texts: int) -> list[dict]:
     """What each of so many processes measured."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += [f"--nproc-per-node={processes}", __file__, "--worker", folder]
+        command += [f"--nproc-per-node={processes}", "-m", "benchmarks.processes"]
+        command += ["--worker", folder]
         command += ["--texts", str(texts), "--started", str(time.time())]
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        variables = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=variables, cwd=Path(__file__).parents[1])
         files = [Path(folder) / f"{rank}.json" for rank in range(processes)]
         return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 

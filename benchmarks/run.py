@@ -1,6 +1,6 @@
 """All benchmarks, or those named: a record each in results/, and their tables in the README here.
 
-    python benchmarks/run.py [NAME ...] [--list] [--tables]
+    python -m benchmarks.run [NAME ...] [--list] [--tables]
 
 Each runs in a process of its own, since peak memory is a process's. Nothing else should run on
 the machine meanwhile. A record that is there is made anew.
@@ -14,8 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from timing import text
-
+from benchmarks.timing import text
 from obce.running.records import load_record
 
 HERE = Path(__file__).resolve().parent
@@ -30,6 +29,7 @@ BENCHMARKS = {
     "model_speed": "the compressed model beside the dense one",
     "export": "out of the framework: ONNX, int8, and both with the compression",
     "large": "BERT-large's shape from texts to a small model",
+    "own_data": "a user's own rows, up to a million of them",
     "gpu": "homology, streaming and the compressed model on a GPU, where there is one",
 }
 BEGIN, END = "<!-- tables:begin -->\n", "<!-- tables:end -->"
@@ -80,7 +80,7 @@ def main() -> None:
     for name in [] if options.tables else options.names or BENCHMARKS:
         print(f"\n== {name}: {BENCHMARKS[name]}", flush=True)
         start = time.perf_counter()
-        command = [sys.executable, str(HERE / f"{name}.py"), "--out", str(record_of(name))]
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--out", str(record_of(name))]
         if subprocess.run(command, cwd=HERE.parent).returncode:
             failed.append(name)
         print(f"== {name}: {time.perf_counter() - start:.0f} s", flush=True)

@@ -5,7 +5,7 @@ For a value: a stream of normal points through a summary, beside sorting the sam
 BERT-base's shape (random weights) over texts of 64 tokens, the forward passes alone and with a
 summary of all 82,944 units, with the peak of memory above the model.
 
-    python benchmarks/streaming.py [--tokens 20000] [--buckets 512] [--repeats 3] [--out FILE]
+    python -m benchmarks.streaming [--tokens 20000] [--buckets 512] [--repeats 3] [--out FILE]
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from timing import arguments, finish, in_turn, table
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import obce
+from benchmarks.timing import arguments, finish, in_turn, table
 from obce.running.loading import embedded_folder
 from obce.running.streaming import summarize
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from obce.running.records import environment, save_record, spread
+from obce.running.speed import in_turns
 
 
 def in_turn(cases: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each case in each of ``repeats`` rounds; one round runs untimed before."""
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(repeats + 1):
-        for name, work in cases.items():
-            start = time.perf_counter()
-            work()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+    found = in_turns({name: partial(taken, work) for name, work in cases.items()}, repeats + 1)
+    return {name: seconds[1:] for name, seconds in found.items()}
+
+
+def taken(work: Callable[[], object]) -> float:
+    """The seconds that something takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def table(seconds: dict[str, list[float]], base: str, count: float = 1) -> dict:

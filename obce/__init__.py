@@ -14,7 +14,7 @@ __version__ = "0.2.0"
 __getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
 
 # After ``import obce``, the Auto classes of transformers load compressed models. The command
-# ``obce`` does without, so that it answers --help before torch is loaded; its jobs come to the
-# same by way of obce.running.loading.
-if _Path((_sys.argv or [""])[0]).stem != "obce":
+# ``obce`` (and ``python -m obce``) does without, so that it answers --help before torch is loaded;
+# its jobs come to the same by way of obce.running.loading.
+if _Path((_sys.argv or [""])[0]).stem not in ("obce", "-m"):
     from obce.running import auto as _auto  # noqa: F401

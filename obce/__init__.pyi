@@ -18,7 +18,8 @@ from .pruning import Plan, plan
 from .repairs import Fit, compress, repair
 from .running.evaluation import evaluate, predict
 from .running.export import OnnxClassifier, quantize, to_onnx
-from .running.loading import load_bert, load_classifier
+from .running.fidelity import compare
+from .running.loading import load_bert, load_classifier, load_model, save_model
 from .running.records import recorded
 from .running.speed import benchmark
 from .running.streaming import GapSummary, stream

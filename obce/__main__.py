@@ -1,5 +1,16 @@
-"""``python -m obce``: the command line, also under ``torchrun -m obce``."""
+"""The command ``obce``, which is ``python -m obce``, also under ``torchrun -m obce``."""
 
-from obce.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line, whose imports Ctrl-C may interrupt, too."""
+    try:
+        from obce.cli import main as run
+    except KeyboardInterrupt:
+        sys.exit("obce: interrupted")
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -10,52 +10,97 @@ model. [CLS] and [SEP] are real tokens and count, unless ``special_tokens=False`
 cloud always exists (in layer 0 it is one point for query, key and value: [CLS] has seen nothing
 of its text yet).
 
-With many processes (:mod:`obce.base.distributed`) each runs its share of the batches; then they swap
-outputs, so that each holds all points of its share of the units.
+With many processes (:mod:`obce.base.distributed`) each runs its share of the batches; then they
+exchange outputs, so that each holds all points of its share of the units.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from transformers import BertModel, PreTrainedTokenizerBase
 
 from obce.base import distributed
-from obce.base.devices import evaluating
+from obce.base.checks import check_choice, check_positive
+from obce.base.devices import inference
+from obce.base.files import Scratch, writing_to
+from obce.base.settings import BATCH_SIZE, CLOUDS
 from obce.base.threads import on_threads
-from obce.texts import Text, batches, encode, length_limit, model_inputs
+from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
 from obce.units import KINDS, OUTPUTS, Group, Shape, dense_bert, shape_of
 
-CLOUDS = ("mean", "texts", "tokens", "cls")
-BLOCK_UNITS, BLOCK_POINTS = 256, 512  # transposed at once, by one thread
+BLOCK_UNITS, BLOCK_POINTS = 256, 512  # transposed together by one thread
+MEMORY = 64 << 20  # bytes
 
 
 @contextmanager
-def hooked(bert, groups: Iterable[Group], receive) -> Iterator[None]:
-    """Call ``receive(group, output)`` whenever the module of a (layer, kind) has put out.
+def hooked(
+    bert: BertModel, groups: Iterable[Group], receive: Callable[[Group, torch.Tensor], Any]
+) -> Iterator[None]:
+    """Call ``receive(group, output)`` for each group of units, once in every pass of ``bert``.
 
-    The hooks come off when the block ends, however it ends.
+    The feed-forward parts run in one chunk meanwhile (``chunk_size_feed_forward`` splits them,
+    with equal results). The hooks come off when the block ends, however it ends.
+
+    Args:
+        bert: the BertModel that will run.
+        groups: (layer, kind) pairs.
+        receive: takes a group and its output, ``(texts, tokens, units)``.
+
+    Raises:
+        ValueError: in a pass, units put out more than once (layers that share their weights) or
+            not at all (a layer that was skipped).
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> outputs = {}
+    >>> with hooked(model, [(0, "query")], outputs.__setitem__):
+    ...     _ = model(**tokenizer("A fine film.", return_tensors="pt"))
+    >>> outputs[0, "query"].shape
+    torch.Size([1, 6, 384])
     """
+    calls: Counter[Group] = Counter()
     handles = []
-    try:
+    groups = list(groups)
+    layers: list[Any] = list(bert.encoder.layer)
+    chunks = [getattr(layer, "chunk_size_feed_forward", 0) for layer in layers]
+
+    def hook(group: Group, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        calls[group] += 1
+        receive(group, output)
+
+    def check(*_: Any) -> None:
         for layer, kind in groups:
-            module = bert.encoder.layer[layer].get_submodule(OUTPUTS[kind])
+            if calls[layer, kind] != 1:
+                raise ValueError(
+                    f"layer {layer}, {kind}: these units put out {calls[layer, kind]} times in one "
+                    "pass, not once; are layers shared or skipped?"
+                )
 
-            def hook(module, inputs, output, group=(layer, kind)):
-                receive(group, output)
-
-            handles.append(module.register_forward_hook(hook))
+    try:
+        for layer in layers:
+            layer.chunk_size_feed_forward = 0
+        handles.append(bert.register_forward_pre_hook(lambda *_: calls.clear()))
+        for group in groups:
+            module = layers[group[0]].get_submodule(OUTPUTS[group[1]])
+            handles.append(module.register_forward_hook(partial(hook, group)))
+        handles.append(bert.register_forward_hook(check))
         yield
     finally:
         for handle in handles:
             handle.remove()
+        for layer, size in zip(layers, chunks, strict=True):
+            layer.chunk_size_feed_forward = size
 
 
 def watched(shape: Shape, kinds: Sequence[str], layers: Iterable[int] | None) -> list[Group]:
@@ -63,10 +108,12 @@ def watched(shape: Shape, kinds: Sequence[str], layers: Iterable[int] | None) ->
 
     Raises:
         ValueError: a kind or layer that a BERT of this shape does not have.
+
+    >>> watched(Shape(layers=2, hidden=4, heads=2, intermediate=8), ["query", "key"], [1])
+    [(1, 'query'), (1, 'key')]
     """
     for kind in kinds:
-        if kind not in KINDS:
-            raise ValueError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
+        check_choice("kind", kind, KINDS)
     layers = range(shape.layers) if layers is None else tuple(layers)
     for layer in layers:
         if not 0 <= layer < shape.layers:
@@ -83,13 +130,32 @@ class Activations:
         encodings: the tokenized texts.
         clouds: the readings that can be asked for.
         counted: ``(texts,)`` number of counted tokens of each text.
-        processes: how many processes share the units; 1, unless :mod:`obce.base.distributed` was used.
+        order: the texts in the order in which one process would run them.
+        processes: how many processes share the units; 1, unless :mod:`obce.base.distributed` was
+            used.
 
     The outputs lie in a temporary folder, which goes with the object (or at ``close()``, or at
     the end of a ``with`` block).
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> with obce.collect(model, tokenizer, ["Good.", "A bad film."]) as activations:
+    ...     activations.cloud(5, "output", "mean").shape, activations.medians(5, "output").shape
+    ((384, 2), (384,))
     """
 
-    def __init__(self, shape, groups, encodings, clouds, special_tokens, max_length, memory):
+    def __init__(
+        self,
+        shape: Shape,
+        groups: Sequence[Group],
+        encodings: Sequence[Encoding],
+        batched: Sequence[list[int]],
+        *,
+        clouds: Sequence[str] = CLOUDS,
+        special_tokens: bool = True,
+        max_length: int,
+        memory: int = MEMORY,
+    ):
         self.shape, self.groups, self.encodings = shape, groups, encodings
         self.clouds, self.special_tokens = clouds, special_tokens
         self.max_length, self.memory = max_length, memory
@@ -102,20 +168,21 @@ class Activations:
         self.counted = np.array([mask.sum() for mask in self.masks])
         for i in np.flatnonzero(self.counted == 0):
             raise ValueError(f"text {i} has no tokens but special ones, which are left out")
-        self.order: list[int] = []  # texts in the order in which one process would run them
+        self.order = [text for batch in batched for text in batch]
         self.process, self.processes = distributed.rank(), distributed.size()
-        self._folder = Path(tempfile.mkdtemp(prefix="obce-"))
-        # A TemporaryDirectory would warn when it goes with the object.
-        self._remove = weakref.finalize(self, shutil.rmtree, self._folder)
-        self._stores = [s for s in ("cls", "mean") if s in clouds]
+        self._batches = batched
+        self._stores = [store for store in ("cls", "mean") if store in clouds]
         if {"texts", "tokens"} & set(clouds):
             self._stores.append("tokens")
         self._medians: dict[Group, np.ndarray] = {}
+        scratch = Scratch()
+        self._folder = scratch.path
+        self._remove = weakref.finalize(self, scratch.close)
 
-    def __enter__(self):
+    def __enter__(self) -> Activations:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -126,13 +193,26 @@ class Activations:
         return len(self.encodings)
 
     def held(self, kind: str, process: int | None = None) -> slice:
-        """The units of each layer's ``kind`` whose clouds this process holds: all of them, if it
-        is the only one."""
+        """The units of each layer's ``kind`` whose clouds a process holds (this one, if none is
+        named): all of them, if it is the only one."""
         process = self.process if process is None else process
         return distributed.share(self.shape.width(kind), process, self.processes)
 
     def _path(self, group: Group, store: str) -> Path:
         return self._folder / f"{group[0]:02d}.{group[1]}.{store}.float32"
+
+    def check_room(self) -> None:
+        """ValueError if the disk has no room for what this process is going to write."""
+        own = distributed.mine(self._batches)
+        points = sum(self._rows(store, batch) for store in self._stores for batch in own)
+        need = 4 * points * sum(self.shape.width(kind) for _, kind in self.groups)
+        free = shutil.disk_usage(self._folder).free
+        if need > free:
+            raise ValueError(
+                f"the outputs over {len(self)} texts take {need / 1e9:.1f} GB in "
+                f"{self._folder.parent}, where {free / 1e9:.1f} GB are free: fewer texts, kinds or "
+                "layers take less, and the clouds mean and cls take very little"
+            )
 
     def _append(self, group: Group, batch: list[int], output: torch.Tensor) -> None:
         """Write one batch's outputs, (texts, tokens, units), to the stores of ``group``."""
@@ -152,32 +232,18 @@ class Activations:
                 block = torch.stack(means).float()
             else:
                 block = values.flatten(0, 1) if rows.all() else values[rows]
-            with open(self._path(group, store), "ab") as file:
-                file.write(np.ascontiguousarray(block.cpu().numpy()))
+            with writing_to(self._folder.parent), open(self._path(group, store), "ab") as file:
+                file.write(np.ascontiguousarray(block.cpu().numpy()).data)
 
-    def _swap(self, batched: list[list[int]]) -> None:
+    def _exchange(self) -> None:
         """From all units over this process's batches to its units over all batches, in order."""
         for group in self.groups:
             width = self.shape.width(group[1])
             for store in self._stores:
-                path = self._path(group, store)
-                path.touch()  # more processes than batches
-                rows = [self._rows(store, batch) for batch in batched]
-                swapped = path.with_suffix(".swapped")
-                with open(path, "rb") as source, open(swapped, "wb") as target:
-                    for piece in _pieces(rows, self.memory // (4 * width)):
-                        totals = [sum(counts) for counts in zip(*piece, strict=True)]
-                        block = np.fromfile(source, np.float32, totals[self.process] * width)
-                        block = torch.from_numpy(block.reshape(-1, width))
-                        found = distributed.transpose(block, totals)
-                        # from process by process to batch by batch
-                        columns = zip(*piece, strict=True)
-                        parts = iter(found.split([rows for column in columns for rows in column]))
-                        by_process = [[next(parts) for _ in piece] for _ in totals]
-                        for one_round in zip(*by_process, strict=True):
-                            for part in one_round:
-                                target.write(np.ascontiguousarray(part.numpy()))
-                os.replace(swapped, path)
+                rows = [self._rows(store, batch) for batch in self._batches]
+                most = self.memory // (4 * width)
+                with writing_to(self._folder.parent):
+                    distributed.transpose_file(self._path(group, store), width, rows, most)
 
     def _rows(self, store: str, batch: list[int]) -> int:
         return int(self.counted[batch].sum()) if store == "tokens" else len(batch)
@@ -295,8 +361,13 @@ class Activations:
                 for part in self.chunks(layer, kind, "tokens")
             ]
             own = np.concatenate([np.zeros(0, np.float32), *parts])
-            self._medians[group] = self.gather({group: own})[group]
+            self._medians[group] = self.of_all_processes({group: own})[group]
         return self._medians[group]
+
+    def of_all_processes(self, own: dict[Group, np.ndarray]) -> dict[Group, np.ndarray]:
+        """From a number for each unit held here, by group, to float32 numbers of all units."""
+        widths = {group: self.shape.width(group[1]) for group in own}
+        return distributed.gather_shares(own, widths, self.processes)
 
     def chunks(self, layer: int, kind: str, cloud: str) -> list[slice]:
         """Slices of units whose clouds together stay within the ``memory`` given to collect."""
@@ -310,44 +381,10 @@ class Activations:
         starts = range(held.start, held.stop, step)
         return [slice(start, min(start + step, held.stop)) for start in starts]
 
-    def gather(self, own: dict[Group, np.ndarray]) -> dict[Group, np.ndarray]:
-        """From a number for each unit held here, by group, to those of all units on all processes.
-
-        The numbers become float32: 4 bytes per unit are sent.
-        """
-        if self.processes == 1:
-            return own
-        if self.processes != distributed.size():
-            raise ValueError(
-                f"these activations are shared by {self.processes} processes, which have parted"
-            )
-        flat = np.concatenate([own[group] for group in own], dtype=np.float32)
-        held = [[self.held(kind, p) for _, kind in own] for p in range(self.processes)]
-        counts = [[part.stop - part.start for part in parts] for parts in held]
-        found = distributed.gather(torch.from_numpy(flat), [sum(c) for c in counts])
-        parts = iter(found.split([count for each in counts for count in each]))
-        by_process = [dict(zip(own, parts)) for _ in held]  # noqa: B905, an iterator that goes on
-        return {group: np.concatenate([each[group] for each in by_process]) for group in own}
-
-
-def _pieces(rows: list[int], most: int) -> Iterator[list[list[int]]]:
-    """Rounds of batches that are swapped at once: about ``most`` rows of each process.
-
-    A round is one batch of each process, given as its number of rows: 0 where none is left.
-    """
-    piece: list[list[int]] = []
-    processes = distributed.size()
-    for one_round in distributed.rounds(rows):
-        if piece and sum(max(each) for each in piece) + max(one_round) > most:
-            yield piece
-            piece = []
-        piece.append(one_round + [0] * (processes - len(one_round)))
-    yield piece
-
 
 def collect(
-    model,
-    tokenizer,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[Text],
     *,
     clouds: Sequence[str] = CLOUDS,
@@ -355,18 +392,19 @@ def collect(
     layers: Sequence[int] | None = None,
     max_length: int | None = None,
     special_tokens: bool = True,
-    batch_size: int = 32,
-    memory: int = 64 << 20,
+    batch_size: int = BATCH_SIZE,
+    memory: int = MEMORY,
+    device: str = "auto",
     progress: bool = False,
 ) -> Activations:
     """Run a BERT over texts and keep what its units put out.
 
-    No gradients are taken; the model's training state and hooks are as before afterwards, also
-    after an error. The outputs are written to temporary files. With many processes, each runs
-    every P-th batch, and holds the outputs of its share of the units afterwards.
+    No gradients are taken; the model's device, training state and hooks are as before afterwards,
+    also after an error. The outputs are written to temporary files. With many processes, each
+    runs every P-th batch, and holds the outputs of its share of the units afterwards.
 
     Args:
-        model: a transformers BERT, or a model that holds one. The model's device is used.
+        model: a transformers BERT, or a model that holds one.
         texts: strings, or pairs of strings; at least two.
         clouds: the readings that will be asked for. ``mean`` and ``cls`` need little room;
             ``texts`` and ``tokens`` keep 4 bytes per unit and token on disk.
@@ -375,43 +413,76 @@ def collect(
         special_tokens: whether [CLS] and [SEP] count.
         batch_size: texts run at once.
         memory: bytes that a chunk of clouds may take when they are read back.
+        device: where the model runs meanwhile: ``auto``, ``cpu`` or ``cuda`` (see
+            :mod:`obce.base.devices`).
+        progress: whether to show a progress bar.
+
+    Returns:
+        :class:`Activations`.
 
     Raises:
         ValueError: no BERT, a compressed one, fewer than two texts, unknown kinds or clouds, a
-            ``max_length`` beyond the model, or outputs that are not finite.
+            ``max_length`` beyond the model, a disk without room for the outputs, or outputs that
+            are not finite.
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> with obce.collect(model, tokenizer, ["Good.", "A bad film."]) as activations:
+    ...     activations.cloud(5, "output", "mean").shape
+    (384, 2)
     """
     bert = dense_bert(model)
     shape = shape_of(model)
     groups, clouds = watched(shape, tuple(kinds), layers), tuple(clouds)
     for cloud in clouds:
-        if cloud not in CLOUDS:
-            raise ValueError(f"unknown cloud {cloud!r}; there are {', '.join(CLOUDS)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: at least 1 text is run at once")
+        check_choice("cloud", cloud, CLOUDS)
+    check_positive(batch_size=batch_size)
     max_length = length_limit(bert, max_length)
-    encodings = encode(tokenizer, texts, max_length)
+    encodings = encode(tokenizer, texts, max_length, model=bert)
     if len(encodings) < 2:
         raise ValueError("one text makes clouds of one point: at least two texts are needed")
-
-    found = Activations(shape, groups, encodings, clouds, special_tokens, max_length, memory)
     batched = batches(encodings, batch_size)
-    own = distributed.mine(batched)
+    activations = Activations(
+        shape, groups, encodings, batched,
+        clouds=clouds, special_tokens=special_tokens, max_length=max_length, memory=memory,
+    )  # fmt: skip
+    try:
+        _run(bert, activations, distributed.mine(batched), device, progress)
+        if activations.processes > 1:
+            activations._exchange()
+    except BaseException:
+        activations.close()
+        raise
+    return activations
+
+
+def _run(
+    bert: BertModel,
+    activations: Activations,
+    batched: Sequence[list[int]],
+    device: str,
+    progress: bool,
+) -> None:
+    """Run this process's batches and write what the units put out."""
+    encodings = activations.encodings
     # The bar counts tokens: long texts run first, so that counting texts would make the
     # estimate of the time left too long.
-    tokens = [sum(len(encodings[i]["input_ids"]) for i in batch) for batch in own]
+    tokens = [sum(len(encodings[i]["input_ids"]) for i in batch) for batch in batched]
     bar = distributed.bar(
         progress, total=sum(tokens), desc="activations", unit="token", unit_scale=True
     )
-    try:
-        with distributed.together(), bar, evaluating(model), torch.inference_mode():
-            for batch, count in zip(own, tokens, strict=True):
-                with hooked(bert, groups, lambda group, out, b=batch: found._append(group, b, out)):
-                    bert(**model_inputs(encodings, batch, bert.device))
-                bar.update(count)
-        found.order = [text for batch in batched for text in batch]
-        if found.processes > 1:
-            found._swap(batched)
-    except BaseException:
-        found.close()
-        raise
-    return found
+    batch: list[int] = []
+
+    def receive(group: Group, output: torch.Tensor) -> None:
+        activations._append(group, batch, output)
+
+    with (
+        distributed.together(),
+        bar,
+        inference(bert, device) as target,
+        hooked(bert, activations.groups, receive),
+    ):
+        activations.check_room()
+        for batch, count in zip(batched, tokens, strict=True):  # receive reads batch
+            bert(**model_inputs(encodings, batch, target))
+            bar.update(count)

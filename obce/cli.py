@@ -1,4 +1,4 @@
-"""The command line: ``obce analyze | compress | finetune | evaluate | benchmark | export | demo``.
+"""The command line: ``obce compress | analyze | plan | finetune | evaluate | predict | ...``.
 
 Exit status 0, 2 for bad input (one clear line, no traceback) or 1 for what failed on the way.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import textwrap
 import warnings
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 from safetensors import SafetensorError
@@ -21,25 +21,27 @@ from obce.base.settings import (
     ANALYSIS_TEXTS,
     BATCH_SIZE,
     BUCKETS,
-    CLOUDS,
     DEFAULT_CLOUD,
     DEFAULT_KINDS,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
     EMBEDDED,
     EPOCHS,
-    HEADS,
     LEARNING_RATE,
-    LEVELS,
     REPAIR_TEXTS,
-    REPAIRS,
     RIDGE,
-    SCOPES,
-    SCORES,
     SHAPES,
+    Cloud,
+    Heads,
+    Level,
+    Repair,
+    Scope,
+    Score,
 )
+from obce.base.signals import Interrupts, terminable
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning
-from obce.tasks import METRICS, TASKS
+from obce.tasks import TASKS, metric_name, metric_text
+from obce.tasks.own import LABEL, TABLES, TEXT
 
 app = typer.Typer(
     help="Compress and explain BERT by the persistent homology of its neurons.",
@@ -49,33 +51,97 @@ app = typer.Typer(
 )
 
 
-def _choice(name: str, values) -> type[Enum]:
-    return Enum(name, {value: value for value in values}, type=str)
+def _print_version(asked: bool) -> None:
+    if asked:
+        from obce import __version__
+
+        typer.echo(f"obce {__version__}")
+        raise typer.Exit()
 
 
-Score, Cloud, Repair = (
-    _choice("Score", SCORES),
-    _choice("Cloud", CLOUDS),
-    _choice("Repair", REPAIRS),
-)
-Level, Scope, Heads = _choice("Level", LEVELS), _choice("Scope", SCOPES), _choice("Heads", HEADS)
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    """Compress and explain BERT by the persistent homology of its neurons."""
+
 
 # Options that several commands share.
 Model = Annotated[
     str, typer.Argument(help="A folder, a name on the Hub, or 'embedded'.", show_default=False)
 ]
-Task = Annotated[str, typer.Option(help=f"One of {', '.join(TASKS)}.", show_default=False)]
-Out = Annotated[Path, typer.Option(help="Folder to write to.", show_default=False)]
+Task = Annotated[str | None, typer.Option(help=f"One of {', '.join(TASKS)}.", show_default=False)]
+TrainFile = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Your own labelled rows instead of a task: {', '.join(TABLES)}.", show_default=False
+    ),
+]
+DevFile = Annotated[
+    str | None, typer.Option(help="Rows of the same kind to evaluate on.", show_default=False)
+]
+TextColumn = Annotated[str, typer.Option(help="Column of the text.")]
+PairColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of a second text that is read with it.", show_default=False),
+]
+LabelColumn = Annotated[str, typer.Option(help="Column of the label.")]
+Regression = Annotated[
+    bool | None,
+    typer.Option(
+        "--regression/--no-regression",
+        help="Whether the labels are scores; if left out, numbers with a decimal point are.",
+        show_default=False,
+    ),
+]
+LabelMap = Annotated[
+    str | None,
+    typer.Option(
+        help="What the task calls the model's labels: POS=positive,NEG=negative.",
+        show_default=False,
+    ),
+]
+TextsFile = Annotated[
+    str | None,
+    typer.Option(
+        help="Texts without labels instead of a task: one per line, or a column of a table.",
+        show_default=False,
+    ),
+]
+TextsField = Annotated[
+    str | None,
+    typer.Option(help=f"The column, where the file is a table; {TEXT} if left out.",
+                 show_default=False),
+]  # fmt: skip
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder to write to; out/MODEL-DATA if left out.", show_default=False),
+]
 GlueDir = Annotated[
     str | None,
     typer.Option(help="GLUE's official TSV files.", envvar="OBCE_GLUE_DIR", show_default=False),
 ]
-TrainLimit = Annotated[int | None, typer.Option(help="Use so many training rows only.", min=1)]
+TrainLimit = Annotated[
+    int | None, typer.Option(help="Use so many training rows only, for everything.", min=1)
+]
 DevLimit = Annotated[int | None, typer.Option(help="Use so many dev rows only.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder with the tokenizer of an ONNX file; that of the file, or the one beside it "
+        "that is called as the file is, if left out.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
-Resume = Annotated[bool, typer.Option(help="Go on with an interrupted job, or start it over.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress: neither bars nor lines.")]
+Resume = Annotated[
+    bool, typer.Option(help="Go on with an interrupted job and keep a finished one, or start over.")
+]
 Epochs = Annotated[float, typer.Option(help="Epochs of fine-tuning.")]
 Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
 Batch = Annotated[int, typer.Option(help="Rows per step.", min=1)]
@@ -89,11 +155,13 @@ ScoreLength = Annotated[
     int | None, typer.Option(help="Tokens kept of a text when scoring; 64 if left out.")
 ]
 
-KeepTotal = Annotated[float | None, typer.Option(help="Fraction of all parameters that stays.")]
+KeepTotal = Annotated[str | None, typer.Option(help="Fraction of all parameters that stays.")]
 KeepEncoder = Annotated[
-    float | None, typer.Option(help="Fraction of the encoder's parameters that stays.")
+    str | None, typer.Option(help="Fraction of the encoder's parameters that stays.")
 ]
-Percentile = Annotated[float | None, typer.Option(help="Percentage of the units that goes.")]
+Percentile = Annotated[
+    str | None, typer.Option(help="Percentage of the units that goes, from 0 to 100.")
+]
 LevelName = Annotated[Level | None, typer.Option(help="Percentile 25, 50 or 75.")]
 PlanFile = Annotated[Path | None, typer.Option(help="Cut to this plan.json, made before.")]
 ScoresFile = Annotated[
@@ -110,13 +178,110 @@ MultipleOf = Annotated[
 ]
 
 
+def _out(out: Path | None, model: str, data: Data, more: str = "") -> Path:
+    """The folder that is asked for, or one that is called by what is done."""
+    data.check()
+    return out or Path("out") / f"{Path(model).name}-{data.title}{more}"
+
+
+def _label_map(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    pairs = [part.split("=") for part in text.split(",")]
+    if not all(len(pair) == 2 and all(word.strip() for word in pair) for pair in pairs):
+        raise ValueError(f"--label-map {text}: give MODEL=TASK,..., like POS=positive,NEG=negative")
+    found = {old.strip(): new.strip() for old, new in pairs}
+    if len(found) < len(pairs):
+        raise ValueError(f"--label-map {text}: one of the model's labels is there twice")
+    return found
+
+
+def _refuse_beside(context: typer.Context, why: str, *names: str) -> None:
+    """Refuse options that would go unheard beside another one."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ValueError(f"--{name.replace('_', '-')} says nothing {why}: leave it out")
+
+
+def _check_data(context: typer.Context, data: Data) -> None:
+    """Refuse options of other data than those that are asked for."""
+    data.check()
+    taken = {name for name in OF_FILES + OF_TEXTS + OF_TASKS if name in context.params}
+    if data.task is not None:
+        heard, why = OF_TASKS, "beside --task"
+    elif data.labelled:
+        heard, why = OF_FILES, "beside your own files"
+    else:
+        heard, why = OF_TEXTS, "beside --texts-file, which has no labels"
+    # an environment variable is no option that was given, so OBCE_GLUE_DIR may stay
+    _refuse_beside(context, why, *sorted(taken - set(heard)))
+
+
+Names = tuple[str, ...]
+OF_TASKS: Names = ("task", "glue_dir", "label_map", "dev_limit", "finetune_epochs", "epochs",
+                   "learning_rate", "batch_size")  # fmt: skip
+OF_FILES: Names = ("train_file", "dev_file", "text_column", "text_pair_column", "label_column",
+                   "regression", *OF_TASKS[2:])  # fmt: skip
+OF_TEXTS: Names = ("texts_file", "texts_field")
+
+
+def _fraction(text: str | None, name: str) -> list[float]:
+    """One number, or several with commas between."""
+    if text is None:
+        return []
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--{name} {text}: give a number, or several like 0.8,0.6") from None
+
+
+def _targets(keep_total: str | None, keep_encoder: str | None, percentile: str | None,
+             level: Level | None) -> dict[str, list[Any]]:  # fmt: skip
+    """The targets that were given, each with its values."""
+    found: dict[str, list[Any]] = {
+        "keep_total": _fraction(keep_total, "keep-total"),
+        "keep_encoder": _fraction(keep_encoder, "keep-encoder"),
+        "percentile": _fraction(percentile, "percentile"),
+        "level": [level] if level else [],
+    }
+    several = [name for name, values in found.items() if len(values) > 1]
+    if several and sum(map(bool, found.values())) > 1:
+        raise ValueError(
+            f"several values of {several[0].replace('_', '-')} go with no other target"
+        )
+    return {name: values for name, values in found.items() if values}
+
+
+def _say_if_shown_again(record: dict, out: Path) -> None:
+    if record.get("nothing_was_run"):
+        typer.echo(
+            f"{out} holds this command's result already, which is shown here: nothing was run "
+            "(--no-resume runs it anew)"
+        )
+
+
+def _say_remarks(record: dict, where: str = "") -> None:
+    for remark in record.get("remarks", []):
+        typer.echo(f"remark{where}: {remark}")
+
+
 @app.command()
 def analyze(
+    context: typer.Context,
     model: Model,
-    task: Task,
-    out: Out,
+    task: Task = None,
+    out: Out = None,
     glue_dir: GlueDir = None,
-    score: ScoreName = Score[DEFAULT_SCORE],
+    train_file: TrainFile = None,
+    text_column: TextColumn = TEXT,
+    text_pair_column: PairColumn = None,
+    label_column: LabelColumn = LABEL,
+    regression: Regression = None,
+    label_map: LabelMap = None,
+    texts_file: TextsFile = None,
+    texts_field: TextsField = None,
+    score: ScoreName = DEFAULT_SCORE,
     cloud: Annotated[
         Cloud | None,
         typer.Option(
@@ -140,17 +305,26 @@ def analyze(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Score every unit of a model over a task's texts; save scores, figure and record."""
+    """Score every unit of a model over a task's or your own texts; save scores, figure, record."""
+    data = Data(
+        task, glue_dir, seed=seed, train_file=train_file, text_column=text_column,
+        text_pair_column=text_pair_column, label_column=label_column, regression=regression,
+        label_map=_label_map(label_map), texts_file=texts_file, texts_field=texts_field,
+    )  # fmt: skip
+    _check_data(context, data)
+    if not stream:
+        _refuse_beside(context, "without --stream", "buckets")
     from obce.jobs.steps import analyze_job
     from obce.running.tables import text_table
 
-    reading = cloud.value if cloud else "tokens" if stream else DEFAULT_CLOUD
+    out = _out(out, model, data, "-analysis")
+    reading = cloud or ("tokens" if stream else DEFAULT_CLOUD)
     record = analyze_job(
         model,
         out,
-        Data(task, glue_dir, seed=seed),
+        data,
         Analysis(
-            score=score.value,
+            score=score,
             cloud=reading,
             texts=texts,
             max_length=score_length,
@@ -186,34 +360,42 @@ def plan(
     percentile: Percentile = None,
     level: LevelName = None,
     kinds: CutKinds = ALL_DEFAULT_KINDS,
-    scope: ScopeName = Scope.layer,
+    scope: ScopeName = "layer",
     heads: HeadsName = None,
     multiple_of: MultipleOf = 1,
 ) -> None:
     """Choose the units that stay, from scores; print the plan and save it for obce compress."""
-    from obce.jobs.steps import plan_job
-
+    targets = _targets(keep_total, keep_encoder, percentile, level)
+    if any(len(values) > 1 for values in targets.values()):
+        raise ValueError("a plan is for one budget: obce compress takes several")
     cut = Cut(
-        keep_total=keep_total,
-        keep_encoder=keep_encoder,
-        percentile=percentile,
-        level=level.value if level else None,
+        **{name: values[0] for name, values in targets.items()},
         kinds=[kind.strip() for kind in kinds.split(",")],
-        scope=scope.value,
-        heads=heads.value if heads else None,
+        scope=scope,
+        heads=heads,
         multiple_of=multiple_of,
         scores_file=str(scores),
     )
+    from obce.jobs.steps import plan_job
+
     typer.echo(str(plan_job(model, out, cut)))
     typer.echo(f"plan: {out}")
 
 
 @app.command()
 def finetune(
+    context: typer.Context,
     model: Model,
-    task: Task,
-    out: Out,
+    task: Task = None,
+    out: Out = None,
     glue_dir: GlueDir = None,
+    train_file: TrainFile = None,
+    dev_file: DevFile = None,
+    text_column: TextColumn = TEXT,
+    text_pair_column: PairColumn = None,
+    label_column: LabelColumn = LABEL,
+    regression: Regression = None,
+    label_map: LabelMap = None,
     epochs: Epochs = EPOCHS,
     learning_rate: Rate = LEARNING_RATE,
     batch_size: Batch = BATCH_SIZE,
@@ -225,27 +407,49 @@ def finetune(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Fine-tune a model, dense or compressed, on a task; save and evaluate it."""
+    """Fine-tune a model, dense or compressed, on a task or your own rows; save and evaluate it."""
+    data = Data(
+        task, glue_dir, train_limit, dev_limit, seed, train_file, dev_file, text_column,
+        text_pair_column, label_column, regression, label_map=_label_map(label_map),
+    )  # fmt: skip
+    _check_data(context, data)
     from obce.jobs.steps import finetune_job
 
+    out = _out(out, model, data, "-finetuned")
     record = finetune_job(
         model,
         out,
-        Data(task, glue_dir, train_limit, dev_limit, seed),
+        data,
         Tuning(epochs, learning_rate, batch_size, max_length),
         resume=resume,
         device=device,
         progress=not quiet,
     )
     typer.echo(_metrics(record))
+    _say_remarks(record)
+    _say_if_shown_again(record, out)
     typer.echo(f"model and record: {out}")
 
 
 @app.command()
 def evaluate(
-    model: Model,
-    task: Task,
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, a name on the Hub, or a file that obce export has written.",
+            show_default=False,
+        ),
+    ],
+    task: Task = None,
     glue_dir: GlueDir = None,
+    dev_file: DevFile = None,
+    text_column: TextColumn = TEXT,
+    text_pair_column: PairColumn = None,
+    label_column: LabelColumn = LABEL,
+    regression: Regression = None,
+    label_map: LabelMap = None,
+    tokenizer: Tokenizer = None,
     split: Annotated[str, typer.Option(help="dev, or dev_mismatched for MNLI.")] = "dev",
     limit: DevLimit = None,
     max_length: MaxLength = None,
@@ -255,35 +459,115 @@ def evaluate(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Evaluate a fine-tuned model, dense or compressed, on a task."""
+    """Evaluate a fine-tuned model, dense, compressed or as ONNX, on a task or your own rows."""
+    data = Data(
+        task, glue_dir, None, limit, seed, None, dev_file, text_column, text_pair_column,
+        label_column, regression, label_map=_label_map(label_map),
+    )  # fmt: skip
+    _check_data(context, data)
     from obce.jobs.steps import evaluate_job
 
     record = evaluate_job(
         model,
-        Data(task, glue_dir, dev_limit=limit, seed=seed),
+        data,
         split=split,
         max_length=max_length,
         batch_size=batch_size,
+        tokenizer=tokenizer,
         out=out,
         device=device,
         progress=not quiet,
     )
     typer.echo(_metrics(record))
+    _say_remarks(record)
 
 
 def _metrics(record: dict) -> str:
     values = ", ".join(
-        f"{METRICS[name]} {100 * value:.2f} %" for name, value in record["metrics"].items()
+        f"{metric_name(name)} {metric_text(name, value, 2)} %"
+        for name, value in record["metrics"].items()
     )
     rows = f"{record['rows_used']:,} of {record['rows_official']:,} rows"
     return f"{record['task']} {record['split']} ({rows}): {values}"
 
 
 @app.command()
-def compress(
+def predict(
+    context: typer.Context,
     model: Model,
-    task: Task,
-    out: Out,
+    file: Annotated[
+        str | None,
+        typer.Option(help=f"Your own texts: {', '.join(TABLES)}.", show_default=False),
+    ] = None,
+    text_column: TextColumn = TEXT,
+    text_pair_column: PairColumn = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column that names a row; its number, from 1, if left out.", show_default=False
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="A GLUE task or ax, instead of a file: its submission is written.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, or test_mismatched for MNLI.")] = "test",
+    glue_dir: GlueDir = None,
+    label_map: LabelMap = None,
+    tokenizer: Tokenizer = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table to write, .csv or .tsv; predictions.csv, or the name that GLUE asks for, "
+            "if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    max_length: MaxLength = None,
+    batch_size: Batch = BATCH_SIZE,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Write a fine-tuned model's predictions: of your own texts, or as GLUE's site takes them."""
+    if (file is None) == (task is None):
+        raise ValueError("say what to predict: either your own file, or a GLUE task")
+    data = Data(task, glue_dir, text_column=text_column, text_pair_column=text_pair_column,
+                label_map=_label_map(label_map))  # fmt: skip
+    options: dict[str, Any] = {
+        "max_length": max_length,
+        "batch_size": batch_size,
+        "device": device,
+        "progress": not quiet,
+    }
+    if file is not None:
+        _refuse_beside(context, "beside --file", "split", "glue_dir")
+        from obce.jobs.predictions import predict_job
+
+        out = out or Path("predictions.csv")
+        done = predict_job(
+            model, out, file, data, id_column=id_column, tokenizer=tokenizer, **options
+        )
+        typer.echo(f"{done['rows']:,} predictions: {out}")
+        return
+    _refuse_beside(context, "beside --task", "text_column", "text_pair_column", "id_column",
+                   "tokenizer")  # fmt: skip
+    data.check()
+    from obce.jobs.predictions import submission_job, submission_name
+
+    out = out or Path(submission_name(str(data.task), split))
+    done = submission_job(model, out, data, split=split, **options)
+    typer.echo(f"{done['rows']:,} of {done['rows_official']:,} rows of {data.task} {split}: {out}")
+
+
+@app.command()
+def compress(
+    context: typer.Context,
+    model: Model,
+    task: Task = None,
+    out: Out = None,
     keep_total: KeepTotal = None,
     keep_encoder: KeepEncoder = None,
     percentile: Percentile = None,
@@ -291,17 +575,24 @@ def compress(
     plan: PlanFile = None,
     scores: ScoresFile = None,
     kinds: CutKinds = ALL_DEFAULT_KINDS,
-    scope: ScopeName = Scope.layer,
+    scope: ScopeName = "layer",
     heads: HeadsName = None,
     multiple_of: MultipleOf = 1,
     glue_dir: GlueDir = None,
-    score: ScoreName = Score[DEFAULT_SCORE],
-    cloud: CloudName = Cloud[DEFAULT_CLOUD],
+    train_file: TrainFile = None,
+    dev_file: DevFile = None,
+    text_column: TextColumn = TEXT,
+    text_pair_column: PairColumn = None,
+    label_column: LabelColumn = LABEL,
+    regression: Regression = None,
+    label_map: LabelMap = None,
+    texts_file: TextsFile = None,
+    texts_field: TextsField = None,
+    score: ScoreName = DEFAULT_SCORE,
+    cloud: CloudName = DEFAULT_CLOUD,
     texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
-    repair: Annotated[Repair, typer.Option(help="How the rest is mended.")] = Repair[
-        DEFAULT_REPAIR
-    ],
+    repair: Annotated[Repair, typer.Option(help="How the rest is mended.")] = DEFAULT_REPAIR,
     repair_texts: Annotated[int, typer.Option(help="Training texts for it.", min=2)] = REPAIR_TEXTS,
     ridge: Annotated[float, typer.Option(help="Pull towards the cut weights.")] = RIDGE,
     finetune_epochs: Annotated[
@@ -315,55 +606,89 @@ def compress(
     max_length: MaxLength = None,
     train_limit: TrainLimit = None,
     dev_limit: DevLimit = None,
+    timing: Annotated[
+        bool, typer.Option(help="Time the dense and the compressed model at the end.")
+    ] = True,
     seed: Seed = 0,
     resume: Resume = True,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """The main job: make a model smaller for a task, and say what it costs.
+    """The main job: make a model smaller for a task or for your own data, and say what it costs.
 
-    Loads or fine-tunes the dense model, scores its units, cuts, repairs, fine-tunes again if
-    asked, evaluates before and after, and saves the model with its card, plan and record.
+    With labels: loads or fine-tunes the dense model, scores its units, cuts, repairs, fine-tunes
+    again if asked, evaluates before and after. With --texts-file: scores, cuts, repairs, and
+    compares with the dense model. Saves the model with its card, plan and record. Several budgets
+    (--keep-encoder 0.8,0.6) share one dense model and one analysis; each gets a folder in --out.
     """
+    data = Data(
+        task, glue_dir, train_limit, dev_limit, seed, train_file, dev_file, text_column,
+        text_pair_column, label_column, regression, texts_file, texts_field,
+        _label_map(label_map),
+    )  # fmt: skip
+    _check_data(context, data)
+    if plan:
+        _refuse_beside(context, "beside --plan, which says which units stay", *OF_PLANS, *OF_SCORES)
+    if scores:
+        _refuse_beside(context, "beside --scores, which were made before", *OF_SCORES)
+    targets = _targets(keep_total, keep_encoder, percentile, level)
+    several = [name for name, values in targets.items() if len(values) > 1]
+    cut = Cut(
+        **{name: values[0] for name, values in targets.items()},
+        kinds=[kind.strip() for kind in kinds.split(",")],
+        scope=scope,
+        heads=heads,
+        multiple_of=multiple_of,
+        plan_file=str(plan) if plan else None,
+        scores_file=str(scores) if scores else None,
+        repair=repair,
+        repair_texts=repair_texts,
+        ridge=ridge,
+    )
+    cut.check()
+    out = _out(out, model, data)
+    options: dict[str, Any] = {
+        "tuning": Tuning(epochs, learning_rate, batch_size, max_length),
+        "again": finetune_epochs,
+        "resume": resume,
+        "timing": timing,
+        "device": device,
+        "progress": not quiet,
+    }
+    analysis = Analysis(score=score, cloud=cloud, texts=texts, max_length=score_length)
+    if several:
+        from obce.jobs.budgets import budget_rows, budgets_job
+        from obce.running.tables import text_table
+
+        target = several[0]
+        record = budgets_job(model, out, data, analysis, cut, target, targets[target], **options)
+        typer.echo(text_table(budget_rows(record)))
+        for value, one in record["budgets"].items():
+            _say_if_shown_again(one, out / f"{target.replace('_', '-')}-{value}")
+        typer.echo(f"models, cards, plans and records: {out}")
+        return
     from obce.jobs.compression import compress_job
 
-    record = compress_job(
-        model,
-        out,
-        Data(task, glue_dir, train_limit, dev_limit, seed),
-        Analysis(score=score.value, cloud=cloud.value, texts=texts, max_length=score_length),
-        Cut(
-            keep_total=keep_total,
-            keep_encoder=keep_encoder,
-            percentile=percentile,
-            level=level.value if level else None,
-            kinds=[kind.strip() for kind in kinds.split(",")],
-            scope=scope.value,
-            heads=heads.value if heads else None,
-            multiple_of=multiple_of,
-            plan_file=str(plan) if plan else None,
-            scores_file=str(scores) if scores else None,
-            repair=repair.value,
-            repair_texts=repair_texts,
-            ridge=ridge,
-        ),
-        tuning=Tuning(epochs, learning_rate, batch_size, max_length),
-        again=finetune_epochs,
-        resume=resume,
-        device=device,
-        progress=not quiet,
-    )
+    record = compress_job(model, out, data, analysis, cut, **options)
     _report(record, out)
+
+
+OF_PLANS = ("kinds", "scope", "heads", "multiple_of", "scores")
+OF_SCORES = ("score", "cloud")
 
 
 def _report(record: dict, out: Path) -> None:
     from obce.jobs.card import stage_rows
     from obce.pruning import Plan
+    from obce.running.records import stages_of
     from obce.running.tables import text_table
 
     typer.echo(str(Plan.load(out / "plan.json")))
     typer.echo()
     typer.echo(text_table(stage_rows(record)))
+    for one in stages_of(record).values():
+        _say_remarks(one, f" on the stage {one['stage']!r}")
+    _say_if_shown_again(record, out)
     typer.echo(f"model, card, plan and record: {out}")
 
 
@@ -415,16 +740,19 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="Weights as bytes, integer sums.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a fine-tuned model, dense or compressed, as an ONNX file that onnxruntime runs.
+    """Write a model, dense or compressed, as an ONNX file that onnxruntime runs.
 
-    The file is checked: run on padded texts, it gives the logits that PyTorch gives.
+    The file is checked: run on padded texts, it gives what PyTorch gives.
     """
     from obce.base import distributed
     from obce.jobs.steps import export_job
 
     record = distributed.by_main(lambda: export_job(model, out, int8=int8, progress=not quiet))
     typer.echo(f"{out}: {record['weights']}, {record['bytes'] / 1e6:.1f} MB")
-    typer.echo(f"in float32 its logits are PyTorch's to {record['difference']:.0e}")
+    typer.echo(
+        f"{', '.join(record['outputs'])}: PyTorch's to {record['difference']:.0e} "
+        f"(the largest is {record['largest_output']:.2g})"
+    )
 
 
 @app.command()
@@ -461,8 +789,9 @@ def demo(
     typer.echo(f"figures: {out / 'scores.png'}, {out / 'stages.png'}")
 
 
-# All of typer's complaints about arguments; it names this base class nowhere in public.
-UsageError = typer.BadParameter.__base__
+# All of typer's complaints about arguments; it names this base class nowhere in public, so the
+# type is that of a child.
+UsageError = cast(type[typer.BadParameter], typer.BadParameter.__base__)
 
 
 def main() -> None:
@@ -472,8 +801,11 @@ def main() -> None:
     process that meets it first prints the line.
     """
     warnings.filterwarnings("ignore")  # libraries' notices are not for the user of a command
-    if not started_by_launcher():
-        sys.exit(_run())
+    with terminable() as arrived:
+        sys.exit(_run_by_launcher(arrived) if started_by_launcher() else _run(arrived))
+
+
+def _run_by_launcher(arrived: Interrupts) -> int:
     from obce.base import distributed
 
     try:
@@ -481,31 +813,35 @@ def main() -> None:
             if not distributed.is_main():
                 nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
-            status = _run()
+            return _run(arrived)
     except RuntimeError as error:
-        status = _fail(f"cannot reach the other processes: {error}", 1)
-    sys.exit(status)
+        return _fail(f"cannot reach the other processes: {error}", 1)
 
 
-def _run() -> int:
+def _run(arrived: Interrupts) -> int:
     interrupted = "interrupted; the same command goes on where it stopped"
     try:
         # Typer turns Ctrl-C into the result 130, or into Abort, by its version.
         result = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
         return _fail(interrupted, 1) if result == 130 else 0
-    except UsageError as error:
-        return _fail(f"{error.format_message()} (--help lists what there is)", 2)
-    except ValueError as error:
-        return _fail(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail(interrupted, 1)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        return _fail(str(error), 1)
+    except Exception as error:
+        if arrived:  # the error came of it
+            return _fail(interrupted, 1)
+        if isinstance(error, UsageError):
+            return _fail(f"{error.format_message()} (--help lists what there is)", 2)
+        if isinstance(error, ValueError):
+            return _fail(str(error), 2)
+        if isinstance(error, (OSError, RuntimeError, SafetensorError)):
+            return _fail(str(error), 1)
+        raise
 
 
 def _fail(message: str, status: int) -> int:
     if _first_to_fail():
-        print(f"obce: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        line = textwrap.shorten(message, 1000, placeholder=" ...")  # what a broken file holds
+        print(f"obce: {line}", file=sys.stderr, flush=True)
     return status
 
 

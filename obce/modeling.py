@@ -3,20 +3,31 @@
 This file imports torch and transformers only. ``save_pretrained`` copies it into the saved
 folder, so that the model loads with ``trust_remote_code=True`` where obce isn't installed.
 
-The structure (how wide every map is) lives in the configuration, the weights and the places of
-residual rows in the safetensors file. Three things differ from transformers' BERT:
+The structure (how wide every map is) is in the configuration; the weights, and which residual
+coordinates are written, are in the safetensors file. Three things differ from transformers' BERT:
 
 * query, key and value have their own widths, head by head; the attention scale stays that of
   the dense head, whatever the width;
 * ``attention.output.dense`` and ``output.dense`` may write some residual coordinates only;
-* widths may be 0: a head, a whole attention or a whole feed-forward may have vanished.
+* widths may be 0: a head, a whole attention or a whole feed-forward may have been removed.
 """
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import torch
+import transformers
 from torch import nn
 from torch.nn import functional as F
+
+if int(transformers.__version__.split(".")[0]) < 5:
+    raise ImportError(
+        f"this model needs transformers 5 or newer, here is {transformers.__version__}: "
+        "pip install -U transformers"
+    )
+
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -27,6 +38,7 @@ from transformers import (
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
+    BertPreTrainedModel,
 )
 from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -44,12 +56,17 @@ class ObceBertConfig(BertConfig):
     layer_widths (`list[dict]`): for each layer ``query_key`` and ``value``, a width per dense
         head; ``attention_output``, ``intermediate`` and ``output``, a number of units. ``None``
         means that nothing was removed.
+
+    >>> config = ObceBertConfig(hidden_size=4, num_hidden_layers=1, num_attention_heads=2,
+    ...                         intermediate_size=8)
+    >>> config.layer_widths[0]["value"], config.layer_widths[0]["intermediate"]
+    ([2, 2], 8)
     """
 
     model_type = "obce_bert"
-    layer_widths: list | None = None
+    layer_widths: Any = None
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if self.layer_widths is None:
             per_head = [self.hidden_size // self.num_attention_heads] * self.num_attention_heads
@@ -65,43 +82,67 @@ class ObceBertConfig(BertConfig):
             ]
 
 
-class Linear(nn.Linear):
-    """``nn.Linear`` that may be empty, and that loads fast.
+class UninitializedLinear(nn.Linear):
+    """``nn.Linear`` that leaves its numbers to transformers, or to the file that is loaded.
 
-    A model to be loaded is built on the meta device first, where there are no numbers to draw.
-    Going through the motions there, map by map, takes a good part of the time of loading.
+    A model to be loaded is built on the meta device first, where there are no numbers to draw;
+    torch would still go through its initialization there, which takes a good part of the time of
+    loading. And torch warns when it initializes an empty map.
     """
 
     def reset_parameters(self) -> None:
-        if self.weight.is_meta:
-            return
-        if self.weight.numel():
-            super().reset_parameters()
-        else:  # which nn.Linear would warn of
-            nn.init.zeros_(self.bias)
+        pass
+
+
+def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """An ``nn.Linear`` whose numbers are not drawn.
+
+    Unless it is empty, its class is ``nn.Linear`` itself: torch's ``quantize_dynamic`` and other
+    tools find linear maps by their exact class.
+
+    >>> linear(3, 2)
+    Linear(in_features=3, out_features=2, bias=True)
+    """
+    made = UninitializedLinear(inputs, outputs, bias)
+    if made.weight.numel():
+        made.__class__ = nn.Linear  # type: ignore[assignment]
+    return made
 
 
 class ResidualLinear(nn.Module):
-    """A map onto the residual stream that writes ``rows`` of its coordinates.
+    """A map onto the residual stream that writes some of its coordinates.
 
-    ``weight`` is (kept, inputs) and ``rows`` names the kept coordinates, in ascending order;
-    ``bias`` has all ``hidden`` entries: the constant of a removed unit stays there.
+    Args:
+        inputs: units that it reads.
+        kept: coordinates that it writes.
+        hidden: coordinates of the residual stream.
+
+    Attributes:
+        linear: from ``inputs`` to ``kept``, without a bias.
+        bias: ``(hidden,)``, of all coordinates: the constant of a removed unit stays there.
+        rows: ``(kept,)`` the coordinates that are written, in ascending order.
+
+    >>> ResidualLinear(inputs=3, kept=2, hidden=4)(torch.ones(1, 1, 3)).shape
+    torch.Size([1, 1, 4])
     """
 
     def __init__(self, inputs: int, kept: int, hidden: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(kept, inputs))
-        if not self.weight.is_meta and self.weight.numel():
-            nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as nn.Linear does
+        self.linear = linear(inputs, kept, bias=False)
         self.bias = nn.Parameter(torch.zeros(hidden))
         self.rows = nn.Buffer(torch.arange(kept))
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """``(kept, inputs)``"""
+        return self.linear.weight
+
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        kept, inputs = self.weight.shape
+        """``(batch, tokens, inputs)`` -> ``(batch, tokens, hidden)``"""
         shape = (*hidden_states.shape[:-1], len(self.bias))
-        if 0 in (kept, inputs):
+        if 0 in (self.linear.in_features, self.linear.out_features):
             return self.bias.expand(shape)
-        written = F.linear(hidden_states, self.weight)
+        written = self.linear(hidden_states)  # (batch, tokens, kept)
         return self.bias.expand(shape).index_add(-1, self.rows, written.to(self.bias.dtype))
 
 
@@ -110,30 +151,33 @@ class Columns(nn.Module):
 
     One gather moves all heads of unequal widths into place, where slicing and padding them one
     by one would be dozens of small steps.
+
+    >>> Columns([1, 0, 2], inputs=2)(torch.tensor([[[5.0, 7.0]]]))
+    tensor([[[7., 5., 0.]]])
     """
 
     def __init__(self, numbers: list[int], inputs: int):
         super().__init__()
         self.pads = inputs in numbers
-        # It follows from the configuration and is in no file. No buffer, then: loading would
-        # leave it on the meta device, where models are built, and fill it with anything.
+        # Computed from the configuration and in no file, so it must not be a buffer: loading would
+        # leave a buffer on the meta device, where models are built, and fill it with anything.
         self.index = torch.tensor(numbers, device="cpu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.index.device != x.device:
             with torch.inference_mode(False):  # or training could not use it later
                 self.index = self.index.to(x.device)
-        x = F.pad(x, (0, 1)) if self.pads else x
-        # As a matrix: index_select takes columns of one several times faster on a CPU.
+        x = F.pad(x, (0, 1)) if self.pads else x  # a column of zeros behind the last
+        # On a CPU, index_select takes columns of a matrix several times faster.
         return x.flatten(0, 1).index_select(1, self.index).unflatten(0, x.shape[:2])
 
 
 class ObceSelfAttention(BertSelfAttention):
     """Self-attention whose heads may be unequally wide, empty or gone.
 
-    A head without value units has vanished. A head with value units but without query and key
-    units attends to all tokens alike, which is what a dense head with masked queries does.
-    A BertSelfAttention by name, so that transformers finds it when attentions are asked for.
+    A head without value units is gone. A head with value units but without query and key units
+    attends to all tokens alike, which is what a dense head with masked queries does. It inherits
+    from BertSelfAttention so that transformers finds it when attentions are asked for.
     """
 
     def __init__(self, config: ObceBertConfig, layer_idx: int):
@@ -143,55 +187,62 @@ class ObceSelfAttention(BertSelfAttention):
         self.is_causal = False
         self.scaling = (config.hidden_size // config.num_attention_heads) ** -0.5
         widths = config.layer_widths[layer_idx]
-        self.query_key, self.value_widths = list(widths["query_key"]), list(widths["value"])
-        self.query = Linear(config.hidden_size, sum(self.query_key))
-        self.key = Linear(config.hidden_size, sum(self.query_key))
-        self.value = Linear(config.hidden_size, sum(self.value_widths))
+        self.pair_widths, self.value_widths = list(widths["query_key"]), list(widths["value"])
+        pairs, values = sum(self.pair_widths), sum(self.value_widths)
+        self.query = linear(config.hidden_size, pairs)
+        self.key = linear(config.hidden_size, pairs)
+        self.value = linear(config.hidden_size, values)
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
         self.live = [head for head, width in enumerate(self.value_widths) if width]
-        # One width for all heads that live, since the fast kernels take no other, and one that
-        # fills vector registers: kernels are slower at 19 places than at 24.
-        widest = max(self.query_key + self.value_widths)
+        # One width for all live heads, since the fast kernels take no other, and a multiple of 8,
+        # which fills vector registers: kernels are slower at a width of 19 than at 24.
+        widest = max(self.pair_widths + self.value_widths)
         self.width = min(-(-widest // 8) * 8, config.hidden_size // config.num_attention_heads)
-        self.spread_pairs = self._spread(self.query_key)
+        self.spread_pairs = self._spread(self.pair_widths)
         self.spread_values = self._spread(self.value_widths)
         self.join = None
-        if self.spread_values is not None:
-            inputs = len(self.live) * self.width
-            zeros = sum(self.value_widths)
+        if self.spread_values is not None:  # the same columns in the other direction
             spread = self.spread_values.index.tolist()
-            places = {number: place for place, number in enumerate(spread)}
-            self.join = Columns([places[n] for n in range(zeros)], inputs)
+            position = {unit: column for column, unit in enumerate(spread)}
+            self.join = Columns([position[unit] for unit in range(values)], len(spread))
 
     def _spread(self, widths: list[int]) -> Columns | None:
-        """What takes heads of unequal widths apart; None if the live ones are equally wide."""
-        if sum(widths) == len(self.live) * max(widths[head] for head in self.live or [0]):
+        """What moves heads of unequal widths apart; None if the live ones are equally wide."""
+        units = sum(widths)
+        if units == len(self.live) * max(widths[head] for head in self.live or [0]):
             return None
-        zeros, starts = sum(widths), [sum(widths[:head]) for head in range(len(widths))]
+        starts = [sum(widths[:head]) for head in range(len(widths))]
         return Columns(
             [
-                starts[head] + place if place < widths[head] else zeros
+                starts[head] + column if column < widths[head] else units  # which gives zeros
                 for head in self.live
-                for place in range(self.width)
+                for column in range(self.width)
             ],
-            zeros,
+            units,
         )
 
     def heads(self, projected: torch.Tensor, spread: Columns | None) -> torch.Tensor:
         """(batch, tokens, sum of widths) -> (batch, live heads, tokens, width), padded by zeros.
 
         Zeros add nothing to the products of queries and keys, and the columns that they give
-        in the values are dropped again. Vanished heads are left out.
+        in the values are dropped again. Heads that are gone are left out.
         """
         heads = len(self.live)
         if spread is not None:
             return spread(projected).unflatten(-1, (heads, self.width)).transpose(1, 2)
         width = projected.shape[-1] // heads
-        split = projected.unflatten(-1, (heads, width))
+        split = projected.unflatten(-1, (heads, width))  # (batch, tokens, live heads, width)
         split = F.pad(split, (0, self.width - width)) if width < self.width else split
         return split.transpose(1, 2)
 
-    def forward(self, hidden_states, attention_mask=None, past_key_values=None, **kwargs):
+    def forward(  # type: ignore[override]
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(batch, tokens, hidden) -> (batch, tokens, sum of value widths), attention weights."""
         if not self.live:
             batch, tokens = hidden_states.shape[:2]
             eager = self.config._attn_implementation == "eager"
@@ -200,7 +251,7 @@ class ObceSelfAttention(BertSelfAttention):
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
-        context, weights = attend(
+        context, weights = attend(  # weights: (batch, live heads, tokens, tokens), if eager
             self,
             self.heads(self.query(hidden_states), self.spread_pairs),
             self.heads(self.key(hidden_states), self.spread_pairs),
@@ -220,18 +271,18 @@ class Intermediate(BertIntermediate):
 
     def __init__(self, config: ObceBertConfig, inner: int):
         nn.Module.__init__(self)  # the dense map is not wanted
-        self.dense = Linear(config.hidden_size, inner)
+        self.dense = linear(config.hidden_size, inner)
         self.intermediate_act_fn = ACT2FN[config.hidden_act]
 
 
 class Residual(nn.Module):
-    """A map onto the residual stream, the sum with it and the LayerNorm behind."""
+    """A map onto the residual stream, the sum with the stream, and its LayerNorm."""
 
     def __init__(self, config: ObceBertConfig, inputs: int, kept: int):
         super().__init__()
         hidden = config.hidden_size
-        whole = inputs and kept == hidden  # nothing that a plain map would not do
-        self.dense = Linear(inputs, hidden) if whole else ResidualLinear(inputs, kept, hidden)
+        whole = inputs > 0 and kept == hidden  # a plain map does
+        self.dense = linear(inputs, hidden) if whole else ResidualLinear(inputs, kept, hidden)
         self.LayerNorm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -241,58 +292,63 @@ class Residual(nn.Module):
 
 
 class ObceLayer(BertLayer):
-    """A BertLayer with the compressed maps, without wrapping and checking between its parts.
+    """A BertLayer with the compressed maps, whose forward pass calls them directly.
 
-    On a short text these take as long as some of the maps, and would not shrink with them.
+    The wrappers and checks of transformers' BertLayer are left out: on a short text they take as
+    long as some of the maps, and they would not shrink with the maps.
     """
+
+    attention: Any
+    output: Any
 
     def __init__(self, config: ObceBertConfig, layer_idx: int):
         nn.Module.__init__(self)  # the dense maps are not wanted
         widths = config.layer_widths[layer_idx]
-        values, inner = sum(widths["value"]), widths["intermediate"]
+        inner = widths["intermediate"]
         self.attention = nn.Module()
         self.attention.self = ObceSelfAttention(config, layer_idx)
-        self.attention.output = Residual(config, values, widths["attention_output"])
+        self.attention.output = Residual(config, sum(widths["value"]), widths["attention_output"])
         self.intermediate = Intermediate(config, inner)
         self.output = Residual(config, inner, widths["output"])
 
     def forward(
         self,
-        hidden_states,
-        attention_mask=None,
-        encoder_hidden_states=None,
-        encoder_attention_mask=None,
-        past_key_values=None,
-        **kwargs,
-    ):
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: Any = None,
+        encoder_attention_mask: Any = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
         attended, _ = self.attention.self(hidden_states, attention_mask, **kwargs)
         hidden_states = self.attention.output(attended, hidden_states)
         return self.output(self.intermediate(hidden_states), hidden_states)
 
 
-class CompressedBert:
+class CompressedBert(BertPreTrainedModel):
     """Mixed into transformers' BERT classes: swaps the dense maps for the compressed ones."""
 
     config_class = ObceBertConfig
 
-    def __init__(self, config: ObceBertConfig, *args, **kwargs):
+    def __init__(self, config: ObceBertConfig, *args: Any, **kwargs: Any):
         if config.is_decoder or config.add_cross_attention:
             raise ValueError("a compressed BERT is an encoder: is_decoder is not supported")
         layers = config.num_hidden_layers
         if len(config.layer_widths) != layers:
             raise ValueError(f"layer_widths has {len(config.layer_widths)} layers, not {layers}")
-        config.num_hidden_layers = (
-            0  # the dense layers are not wanted, and building them takes time
-        )
+        config.num_hidden_layers = 0  # building the dense layers would take time
         try:
             super().__init__(config, *args, **kwargs)
         finally:
             config.num_hidden_layers = layers
-        bert = self if isinstance(self, BertModel) else self.bert
+        bert: Any = self if isinstance(self, BertModel) else self.bert
         bert.encoder.layer.extend(ObceLayer(config, index) for index in range(layers))
+        self.init_weights()  # of the new layers: transformers has marked the others as done
 
-    def save_pretrained(self, save_directory, **kwargs):
-        # All classes load from the saved folder's copy of this file, not just this one.
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike, **kwargs: Any
+    ) -> None:
+        """As transformers does; all classes of this file load from the folder's copy of it."""
         module = __name__.split(".")[-1]
         self.config.auto_map = {"AutoConfig": f"{module}.ObceBertConfig"} | {
             auto: f"{module}.{cls.__name__}" for auto, cls in AUTO_CLASSES.items()

@@ -5,25 +5,52 @@ A plan knows shapes and scores, no weights. It states exactly how many parameter
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import nn
 
-from obce.base.files import replacing
-from obce.base.settings import DEFAULT_KINDS, LEVELS, TOLERANCE
+from obce.base.checks import check_choice
+from obce.base.files import read_json, replacing
+from obce.base.settings import DEFAULT_KINDS, HEADS, LEVELS, SCOPES, TOLERANCE
 from obce.units import KINDS, READS, Group, Parameters, Shape, count_parameters, shape_of
 
-FORMAT = "obce plan 1"
-PAIRED = ("pair", "value")  # what lives inside heads, where a pair is a query and a key unit
+FORMAT = "obce plan 2"
+BY_HAND = "obce plan 1"  # without a checksum: what earlier versions wrote, or a person
+PAIRED = ("pair", "value")  # the kinds inside heads, where a pair is a query and a key unit
 
 Step = tuple[float, int]
-"""All units up to this quantile go, and of the groups (layers and kinds) that have the quantile
-in common those up to this number: so a budget can stop between them."""
+"""(quantile, group number): units go whose quantile is lower, or equal in a group up to this one.
+A budget can so stop between the groups (layers and kinds) that have a quantile in common."""
+
+START: Step = (-1.0, 0)  # no unit goes
+
+# What ``Plan.info`` may say, and how; other names are free.
+INFO: dict[str, tuple[type, ...]] = {
+    "score": (str,),
+    "cloud": (str,),
+    "corpus": (dict,),
+    "texts": (int,),
+    "max_length": (int,),
+    "length": (int,),
+    "special_tokens": (bool,),
+    "seed": (int,),
+    "percentile": (int, float),
+    "percentile_in_heads": (int, float),
+    "keep_total": (int, float),
+    "keep_encoder": (int, float),
+    "level": (str,),
+    "kinds": (list,),
+    "scope": (str,),
+    "heads": (str,),
+    "multiple_of": (int,),
+}
 
 
 @dataclass
@@ -34,24 +61,37 @@ class Plan:
         shape: the dense model's shape.
         kept: ``{(layer, kind): ascending unit numbers}`` for all layers and kinds.
         dense: parameters of the model that the plan was made for.
-        info: how the plan was made.
+        info: how the plan was made: plain JSON.
 
     Units that nothing reads any more are dropped from ``kept``: the query-key pairs of a head
     without value units, and the value or intermediate units of a layer whose residual map
     writes nothing.
+
+    Raises:
+        ValueError: what contradicts itself, or the shape.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> scores = obce.score(None, "magnitude", model=model)
+    >>> plan = obce.plan(model, scores, percentile=50)
+    >>> len(plan.kept[0, "value"]), plan.head_widths(0, "value")[:3], plan.parameters.encoder
+    (192, [16, 16, 16], 6217344)
     """
 
     shape: Shape
     kept: dict[Group, np.ndarray]
     dense: Parameters
-    info: dict = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
-        wanted = set(self.shape.groups())
-        if set(self.kept) != wanted:
-            raise ValueError(f"a plan for {self.shape} must list all {len(wanted)} layers x kinds")
+    def __post_init__(self) -> None:
+        groups = len(KINDS) * self.shape.layers
+        if len(self.kept) != groups or set(self.kept) != set(self.shape.groups()):
+            raise ValueError(f"a plan for {self.shape} must list all {groups} layers x kinds")
+        _check_dense(self.shape, self.dense)
+        _check_info(self.info)
         self.kept = {
-            group: _checked_units(self.shape, group, self.kept[group]) for group in sorted(wanted)
+            group: _checked_units(self.shape, group, self.kept[group])
+            for group in sorted(self.kept)
         }
         for layer in range(self.shape.layers):
             if not np.array_equal(self.kept[layer, "query"], self.kept[layer, "key"]):
@@ -86,13 +126,13 @@ class Plan:
         heads = self.kept[layer, kind] // self.shape.head_size
         return np.bincount(heads, minlength=self.shape.heads).tolist()
 
-    def check(self, model) -> None:
-        """Raise a ValueError if the plan is not for a model of this shape."""
+    def check(self, model: nn.Module) -> None:
+        """ValueError if the plan is not for a model of this shape."""
         shape = shape_of(model)
         if shape != self.shape:
             raise ValueError(f"the plan is for a BERT with {self.shape}; this one has {shape}")
 
-    def summary(self) -> dict:
+    def summary(self) -> dict[str, Any]:
         """What a record says of a plan."""
         kept = {kind: sum(self.counts(i)[kind] for i in range(self.shape.layers)) for kind in KINDS}
         return {
@@ -105,7 +145,7 @@ class Plan:
 
     def __str__(self) -> str:
         lines = ["layer " + "".join(f"{kind:>18}" for kind in KINDS) + f"{'parameters':>14}"]
-        full = self.shape.layer_parameters({kind: self.shape.width(kind) for kind in KINDS})
+        full = self.shape.layer_parameters(self.shape.full)
         for layer in range(self.shape.layers):
             counts = self.counts(layer)
             cells = [f"{counts[kind]:,} of {self.shape.width(kind):,}" for kind in KINDS]
@@ -117,7 +157,7 @@ class Plan:
         return "\n".join(lines)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write as JSON."""
+        """Write as JSON, with a checksum over all that it says."""
         data = {
             "format": FORMAT,
             "shape": self.shape.as_dict(),
@@ -129,41 +169,98 @@ class Plan:
                 for layer in range(self.shape.layers)
             ],
         }
+        data["checksum"] = _checksum(data)
         with replacing(path) as part:
-            part.write_text(json.dumps(data) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(data, allow_nan=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Plan:
-        """Read what ``save`` wrote.
+        """Read what ``save`` wrote, or a plan written by hand.
+
+        The format ``obce plan 1`` has no checksum: plans of earlier versions have it, and whoever
+        writes or changes a plan by hand can state it.
 
         Raises:
-            ValueError: no such file, not a plan, or a plan that contradicts itself.
+            ValueError: no such file, not a plan, a plan that contradicts itself, or one that was
+                changed after it was written.
         """
         if not Path(path).is_file():
             raise ValueError(f"no plan at {path}")
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            shape, dense = Shape(**data["shape"]), Parameters(**data["dense"])
-            kept = {
-                (layer, kind): units
-                for layer, kinds in enumerate(data["kept"])
-                for kind, units in kinds.items()
-            }
-            if data["format"] != FORMAT:
-                raise ValueError(f"its format is {data['format']!r}, not {FORMAT!r}")
-            plan = cls(shape, kept, dense, dict(data["info"]))
-            if plan.parameters != Parameters(**data["parameters"]):
-                raise ValueError("its parameters are not those that follow from its units")
+            return cls._from_json(read_json(path))
         except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is not an obce plan: {error}") from error
+            reason = f"{error!s:.300}"
+            raise ValueError(f"{path} is not an obce plan: {reason}") from error
+
+    @classmethod
+    def _from_json(cls, data: dict[str, Any]) -> Plan:
+        if data["format"] not in (FORMAT, BY_HAND):
+            raise ValueError(f"its format is {data['format']!r:.40}, not {FORMAT!r}")
+        names = {"format", "shape", "dense", "parameters", "info", "kept"}
+        names |= {"checksum"} if data["format"] == FORMAT else set()
+        if set(data) != names:
+            raise ValueError(f"it does not hold {', '.join(sorted(names))}, or holds more")
+        if "checksum" in names and data["checksum"] != _checksum(data):
+            raise ValueError(
+                "its checksum is another: it was changed after it was written (after a change by "
+                f"hand, state the format {BY_HAND!r} and leave the checksum out)"
+            )
+        shape, dense, kept = Shape(**data["shape"]), Parameters(**data["dense"]), data["kept"]
+        if len(kept) != shape.layers or any(set(kinds) != set(KINDS) for kinds in kept):
+            raise ValueError(
+                f"it does not list all kinds of units for each of {shape.layers} layers"
+            )
+        units = {(layer, kind): kept[layer][kind] for layer in range(len(kept)) for kind in KINDS}
+        plan = cls(shape, units, dense, data["info"])
+        if plan.parameters != Parameters(**data["parameters"]):
+            raise ValueError("its parameters are not those that follow from its units")
         return plan
 
 
-def _checked_units(shape: Shape, group: Group, units) -> np.ndarray:
+def _checksum(data: dict[str, Any]) -> str:
+    """Of all that a plan's file says, whatever its order and spaces."""
+    said = {name: value for name, value in data.items() if name != "checksum"}
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_dense(shape: Shape, dense: Parameters) -> None:
+    """ValueError for parameter counts that no dense model of this shape has."""
+    if any(type(count) is not int or count < 0 for count in dense):
+        raise ValueError("the dense model's parameters must be whole numbers")
+    encoder = shape.layers * shape.layer_parameters(shape.full)
+    if dense.encoder != encoder:
+        raise ValueError(f"a BERT with {shape} has {encoder:,} parameters in its encoder")
+    if dense.total != dense.encoder + dense.embeddings + dense.head:
+        raise ValueError("the dense model's parameters do not add up")
+
+
+def _check_info(info: dict[str, Any]) -> None:
+    """ValueError for notes that are not plain JSON, or that a reader would stumble over."""
+    if not isinstance(info, dict) or not all(isinstance(name, str) for name in info):
+        raise ValueError("info must be a dict of named notes")
+    for name, value in info.items():
+        types = INFO.get(name)
+        if types and (not isinstance(value, types) or (type(value) is bool and bool not in types)):
+            expected = " or ".join(each.__name__ for each in types)
+            raise ValueError(f"info's {name} must be {expected}, not {value!r:.60}")
+    if not all(kind in KINDS for kind in info.get("kinds", ())):
+        raise ValueError(f"info's kinds are not all among {', '.join(KINDS)}")
+    try:
+        json.dumps(info, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"info must be plain JSON: {error}") from error
+
+
+def _checked_units(shape: Shape, group: Group, units: Sequence[int] | np.ndarray) -> np.ndarray:
+    """``(kept,)`` int64; ValueError for what is no ascending list of this group's units."""
     layer, kind = group
-    units = np.asarray(units) if len(units) else np.empty(0, dtype=np.int64)
+    try:
+        units = np.asarray(units) if len(units) else np.empty(0, dtype=np.int64)
+    except (TypeError, ValueError):
+        units = np.empty(0, dtype=object)
     if units.dtype.kind not in "iu":
-        raise ValueError(f"layer {layer}, {kind}: units are named by whole numbers")
+        raise ValueError(f"layer {layer}, {kind}: units are named by a list of whole numbers")
     units = units.astype(np.int64)
     width = shape.width(kind)
     if units.ndim != 1 or (np.diff(units) <= 0).any() or (len(units) and units[0] < 0):
@@ -191,8 +288,10 @@ def _without_dead(shape: Shape, kept: dict[Group, np.ndarray]) -> dict[Group, np
 def pair_score(query: np.ndarray, key: np.ndarray) -> np.ndarray:
     """One score for each query-key pair: the geometric mean of the two.
 
-    The two units meet in a product, so a pair matters as little as the smaller of its factors
-    lets it.
+    The two units are multiplied in attention, so the smaller of the two limits what the pair does.
+
+    >>> pair_score(np.array([4.0, 1.0]), np.array([9.0, 0.0]))
+    array([6., 0.])
     """
     if query.min(initial=0) < 0 or key.min(initial=0) < 0:
         raise ValueError("scores of query and key units must not be negative")
@@ -200,7 +299,7 @@ def pair_score(query: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 
 def plan(
-    model,
+    model: nn.Module,
     scores: Mapping[Group, np.ndarray],
     *,
     percentile: float | None = None,
@@ -222,7 +321,9 @@ def plan(
         level: ``light``, ``medium`` or ``severe``: keep what lies above the first, second or
             third quartile (as the journal version, doi 10.3390/app15010390, names it).
         keep_total, keep_encoder: the fraction of all, or of the encoder's, parameters that
-            stays; one common percentile is solved for it, to within 0.1 points.
+            stays; one common percentile is solved for it, to within 0.1 points. Where that
+            percentile moves the size in coarser steps (at the last units of a head), the kinds
+            outside heads get a percentile of their own that makes up for it.
         kinds: the kinds that are cut; query and key go together.
         scope: ``layer``: percentiles within each layer and kind; ``network``: within each kind
             over all layers.
@@ -234,66 +335,61 @@ def plan(
             never above what there is. With a budget, the kinds outside heads then make up for
             the coarser heads. See ``benchmarks/model_speed.py`` for what it is worth.
 
+    Returns:
+        :class:`Plan`.
+
     Raises:
         ValueError: not exactly one target, a value out of range, scores that do not fit, or a
             budget that cannot be reached (the message names what can).
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> scores = obce.score(None, "magnitude", model=model)
+    >>> small = obce.plan(model, scores, keep_encoder=0.465)
+    >>> round(small.keep_encoder, 3), small.counts(0)["intermediate"]
+    (0.465, 552)
     """
     shape, dense = shape_of(model), count_parameters(model)
     heads = heads or ("equal" if scope == "layer" else "free")
     _check_choices(kinds, scope, heads)
-    if not isinstance(multiple_of, int) or not 1 <= multiple_of <= shape.hidden:
+    if type(multiple_of) is not int or not 1 <= multiple_of <= shape.hidden:
         raise ValueError(f"multiple_of={multiple_of}: a whole number from 1 to {shape.hidden}")
-    targets = {
-        "percentile": percentile,
-        "level": level,
-        "keep_total": keep_total,
-        "keep_encoder": keep_encoder,
-    }
-    given = {name: value for name, value in targets.items() if value is not None}
-    if len(given) != 1:
-        raise ValueError(f"give exactly one of {', '.join(targets)}, not {len(given)}")
-    if level is not None:
-        if level not in LEVELS:
-            raise ValueError(f"unknown level {level!r}; there are {', '.join(LEVELS)}")
-        percentile = LEVELS[level]
-    quantiles = _quantiles(shape, _checked_scores(shape, scores, kinds), scope, heads)
-    info = {**getattr(scores, "info", {}), **given}
+    target, value = _the_target(
+        percentile=percentile, level=level, keep_total=keep_total, keep_encoder=keep_encoder
+    )
+    info = {**getattr(scores, "info", {}), target: value}
     info |= {"kinds": list(kinds), "scope": scope, "heads": heads}
     if multiple_of > 1:
         info["multiple_of"] = multiple_of
+    quantiles = _quantiles(shape, _checked_scores(shape, scores, kinds), scope, heads)
+    cuts = _Cuts(shape, dense, quantiles, multiple_of, info)
+    if target == "level":
+        check_choice("level", value, LEVELS)
+        value = LEVELS[value]
+    if target in ("percentile", "level"):
+        if not 0 <= value <= 100:
+            raise ValueError(f"percentile={value}: it must be from 0 to 100")
+        return cuts.plan((value / 100, len(quantiles)))
+    return cuts.solve(target, value)
 
-    def cut(through: Step, in_heads: Step | None = None, multiple: int = multiple_of) -> Plan:
-        kept = _keep_after(shape, quantiles, through, in_heads or through, multiple)
-        return Plan(shape, kept, dense, dict(info))
 
-    if percentile is not None:
-        if not 0 <= percentile <= 100:
-            raise ValueError(f"percentile={percentile}: it must be from 0 to 100")
-        return cut((percentile / 100, len(quantiles)))
-    (target, fraction), steps = given.popitem(), _steps(quantiles)
-    outside = [step for step in steps if step[1] in _outside_heads(quantiles)]
-    if multiple_of > 1 and len(outside) < len(steps) and outside:
-        exact = partial(cut, multiple=1)
-        # Rounded heads move the size in large steps: they take those nearest to the exact plan.
-        in_heads = _nearest(exact, steps, target, fraction)
-        cut, steps = partial(cut, in_heads=in_heads), [(-1.0, 0), *outside]
-    return _solve(cut, steps, target, fraction)
+def _the_target(**targets: Any) -> tuple[str, Any]:
+    """Name and value of the one that is given."""
+    given = {name: value for name, value in targets.items() if value is not None}
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of {', '.join(targets)}, not {len(given)}")
+    return given.popitem()
 
 
 def _check_choices(kinds: Sequence[str], scope: str, heads: str) -> None:
     for kind in kinds:
-        if kind not in KINDS:
-            raise ValueError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
+        check_choice("kind", kind, KINDS)
     if not kinds:
         raise ValueError("kinds is empty: nothing would be cut")
     if ("query" in kinds) != ("key" in kinds):
         raise ValueError("query and key units go in pairs: name both kinds, or neither")
-    for name, value, known in (
-        ("scope", scope, ("layer", "network")),
-        ("heads", heads, ("equal", "free")),
-    ):
-        if value not in known:
-            raise ValueError(f"unknown {name} {value!r}; there are {', '.join(known)}")
+    check_choice("scope", scope, SCOPES)
+    check_choice("heads", heads, HEADS)
     if scope == "network" and heads == "equal":
         raise ValueError("heads='equal' needs scope='layer': over the network, heads differ")
 
@@ -327,10 +423,12 @@ def _checked_scores(shape: Shape, scores: Mapping, kinds: Sequence[str]) -> dict
     return checked
 
 
-def _quantiles(shape: Shape, scores: dict, scope: str, heads: str) -> dict[Group, np.ndarray]:
-    """Each unit's place in its group, from 0 (lowest score) to 1: (rank + 1/2) / group size.
+def _quantiles(
+    shape: Shape, scores: dict[Group, np.ndarray], scope: str, heads: str
+) -> dict[Group, np.ndarray]:
+    """Each unit's quantile, from 0 (lowest score) to 1: (rank + 1/2) / number of units ranked.
 
-    The group is a head, a layer or the network. Ties are broken by the unit's number.
+    Ranked are the units of a head, a layer or the network. Ties are broken by the unit's number.
     """
     quantiles = {}
     if scope == "network":
@@ -339,34 +437,121 @@ def _quantiles(shape: Shape, scores: dict, scope: str, heads: str) -> dict[Group
             for layer, row in enumerate(_ranks(every.reshape(1, -1)).reshape(every.shape)):
                 quantiles[layer, kind] = (row + 0.5) / every.size
         return quantiles
-    for key, values in scores.items():
-        in_heads = heads == "equal" and key[1] in PAIRED
-        groups = values.reshape(shape.heads if in_heads else 1, -1)
-        quantiles[key] = ((_ranks(groups) + 0.5) / groups.shape[1]).ravel()
+    for group, values in scores.items():
+        in_heads = heads == "equal" and group[1] in PAIRED
+        rows = values.reshape(shape.heads if in_heads else 1, -1)
+        quantiles[group] = ((_ranks(rows) + 0.5) / rows.shape[1]).ravel()
     return quantiles
 
 
-def _ranks(groups: np.ndarray) -> np.ndarray:
-    return groups.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+def _ranks(rows: np.ndarray) -> np.ndarray:
+    """Ranks within each row, from 0 for the lowest."""
+    return rows.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
 
 
-def _keep_after(
-    shape: Shape, quantiles: dict, through: Step, in_heads: Step, multiple_of: int
-) -> dict:
-    """Units left when all up to ``through`` are cut (``in_heads``: of the kinds inside heads)."""
-    kept = {
-        (layer, kind): np.arange(shape.width(kind))
-        for layer in range(shape.layers)
-        for kind in KINDS
-    }
-    for group, ((layer, kind), values) in enumerate(sorted(quantiles.items())):
-        last, last_group = in_heads if kind in PAIRED else through
-        stays = (values > last) | ((values == last) & (group > last_group))
-        if multiple_of > 1:
-            stays = _rounded(values, stays, shape.heads if kind in PAIRED else 1, multiple_of)
-        for name in ("query", "key") if kind == "pair" else (kind,):
-            kept[layer, name] = np.flatnonzero(stays)
-    return kept
+@dataclass(frozen=True)
+class _Cuts:
+    """The plans that quantiles can make of a model, from the whole model on, step by step."""
+
+    shape: Shape
+    dense: Parameters
+    quantiles: dict[Group, np.ndarray]
+    multiple_of: int
+    info: dict[str, Any]
+
+    def plan(self, through: Step, in_heads: Step | None = None) -> Plan:
+        """The plan that cuts all up to a step (of the kinds inside heads, up to another one)."""
+        return Plan(self.shape, self._kept(through, in_heads or through), self.dense, {**self.info})
+
+    def _kept(self, through: Step, in_heads: Step) -> dict[Group, np.ndarray]:
+        kept = {group: np.arange(self.shape.width(group[1])) for group in self.shape.groups()}
+        for number, ((layer, kind), values) in enumerate(sorted(self.quantiles.items())):
+            last, last_number = in_heads if kind in PAIRED else through
+            stays = (values > last) | ((values == last) & (number > last_number))
+            if self.multiple_of > 1:
+                heads = self.shape.heads if kind in PAIRED else 1
+                stays = _rounded(values, stays, heads, self.multiple_of)
+            for name in ("query", "key") if kind == "pair" else (kind,):
+                kept[layer, name] = np.flatnonzero(stays)
+        return kept
+
+    def steps(self, outside_heads: bool = False) -> list[Step]:
+        """All steps at which the number of units changes, in order; or of kinds outside heads."""
+        return [START] + sorted(
+            (float(quantile), number)
+            for number, ((_, kind), values) in enumerate(sorted(self.quantiles.items()))
+            if not (outside_heads and kind in PAIRED)
+            for quantile in np.unique(values)
+        )
+
+    def solve(self, target: str, fraction: float) -> Plan:
+        """The plan nearest to a budget, if that is near enough."""
+        if not 0 < fraction <= 1:
+            raise ValueError(f"{target}={fraction}: it must be above 0 and at most 1")
+        nearest: list[float] = []
+        for steps, in_heads in self._attempts(target, fraction):
+            most, least = (
+                getattr(self.plan(step, in_heads), target) for step in (steps[0], steps[-1])
+            )
+            if not nearest and not least - TOLERANCE <= fraction <= most + TOLERANCE:
+                raise ValueError(
+                    f"{target}={fraction} cannot be reached by cutting these kinds: "
+                    f"from {least:.4f} to {most:.4f} can"
+                )
+            around = self._around(steps, in_heads, target, fraction)
+            best = min(around, key=lambda step: self._distance(step, in_heads, target, fraction))
+            plan = self.plan(best, in_heads)
+            if abs(getattr(plan, target) - fraction) <= TOLERANCE:
+                plan.info["percentile"] = _percentile(best)
+                if in_heads is not None:
+                    plan.info["percentile_in_heads"] = _percentile(in_heads)
+                return plan
+            nearest += [getattr(self.plan(step, in_heads), target) for step in around]
+        above = [each for each in nearest if each > fraction]
+        below = [each for each in nearest if each < fraction]
+        two = " and ".join(f"{each:.4f}" for each in [*sorted(above)[:1], *sorted(below)[-1:]])
+        raise ValueError(
+            f"{target}={fraction} cannot be met to within 0.1 points, since units go in coarser "
+            f"steps here; the nearest that can are {two}"
+        )
+
+    def _attempts(self, target: str, fraction: float) -> Iterator[tuple[list[Step], Step | None]]:
+        """Steps to try one after the other, and the step for the kinds inside heads, if it is
+        another one."""
+        steps, outside = self.steps(), self.steps(outside_heads=True)
+        mixed = 1 < len(outside) < len(steps)
+        if self.multiple_of == 1 or not mixed:
+            yield steps, None
+        if not mixed:
+            return
+        # Units inside heads can move the size in large steps: rounded ones, or the last of a head,
+        # which takes the head's pairs along. They stop at a step of the unrounded plan, and the
+        # kinds outside heads make up for the difference.
+        exact = replace(self, multiple_of=1)
+        around = exact._around(steps, None, target, fraction)
+        if self.multiple_of > 1:
+            yield outside, min(around, key=lambda s: exact._distance(s, None, target, fraction))
+        yield outside, around[-1]
+
+    def _around(
+        self, steps: list[Step], in_heads: Step | None, target: str, fraction: float
+    ) -> tuple[Step, Step]:
+        """Bisect for the last step that keeps at least a fraction, and the one after it."""
+        low, high = 0, len(steps) - 1  # the fraction kept falls with every step
+        while high - low > 1:
+            middle = (low + high) // 2
+            if getattr(self.plan(steps[middle], in_heads), target) >= fraction:
+                low = middle
+            else:
+                high = middle
+        return steps[low], steps[high]
+
+    def _distance(self, step: Step, in_heads: Step | None, target: str, fraction: float) -> float:
+        return abs(getattr(self.plan(step, in_heads), target) - fraction)
+
+
+def _percentile(step: Step) -> float:
+    return round(100 * max(step[0], 0), 3)
 
 
 def _rounded(values: np.ndarray, stays: np.ndarray, heads: int, multiple_of: int) -> np.ndarray:
@@ -378,53 +563,3 @@ def _rounded(values: np.ndarray, stays: np.ndarray, heads: int, multiple_of: int
     nearest = np.where(counts == width, width, np.minimum(nearest, width))
     from_best = _ranks(-values.reshape(heads, width))
     return (from_best < nearest[:, None]).ravel()
-
-
-def _steps(quantiles: dict) -> list[Step]:
-    """All places at which the number of units changes, the first before any unit."""
-    return [(-1.0, 0)] + sorted(
-        (float(q), group)
-        for group, (_, values) in enumerate(sorted(quantiles.items()))
-        for q in np.unique(values)
-    )
-
-
-def _outside_heads(quantiles: dict) -> set[int]:
-    """The numbers of the groups whose units do not live inside heads."""
-    return {group for group, (_, kind) in enumerate(sorted(quantiles)) if kind not in PAIRED}
-
-
-def _nearest(cut, steps: list[Step], target: str, fraction: float) -> Step:
-    """Bisect for the step whose plan is nearest to a budget."""
-    low, high = 0, len(steps) - 1  # the fraction kept falls with every step
-    while high - low > 1:
-        middle = (low + high) // 2
-        if getattr(cut(steps[middle]), target) >= fraction:
-            low = middle
-        else:
-            high = middle
-    return min(
-        (steps[low], steps[high]), key=lambda step: abs(getattr(cut(step), target) - fraction)
-    )
-
-
-def _solve(cut, steps: list[Step], target: str, fraction: float) -> Plan:
-    """The plan nearest to a budget, if that is near enough."""
-    if not 0 < fraction <= 1:
-        raise ValueError(f"{target}={fraction}: it must be above 0 and at most 1")
-    most, least = (getattr(cut(step), target) for step in (steps[0], steps[-1]))
-    if fraction < least - TOLERANCE or fraction > most + TOLERANCE:
-        raise ValueError(
-            f"{target}={fraction} cannot be reached by cutting these kinds: "
-            f"from {least:.4f} to {most:.4f} can"
-        )
-    nearest = _nearest(cut, steps, target, fraction)
-    best = cut(nearest)
-    reached = getattr(best, target)
-    if abs(reached - fraction) > TOLERANCE:
-        raise ValueError(
-            f"{target}={fraction} cannot be met to within 0.1 points, since units go in coarser "
-            f"steps here; the nearest that can is {reached:.4f}"
-        )
-    best.info["percentile"] = round(100 * max(nearest[0], 0), 3)
-    return best

@@ -12,27 +12,31 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from obce.base import distributed
-from obce.base.checks import check_choice
-from obce.base.devices import evaluating
+from obce.base.checks import check_choice, check_positive
+from obce.base.devices import evaluating, on_device
 from obce.base.settings import BATCH_SIZE, REPAIRS, RIDGE
 from obce.pruning import Plan
 from obce.surgery import cut, layer_widths
-from obce.texts import Text, batches, encode, length_limit, model_inputs
+from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
 from obce.units import READS, WEIGHTS, find_bert, is_compressed
 
-MEDIAN_TOKENS = 20_000
+MEDIAN_TOKENS = 20_000  # that a median is taken of, at least, if there are so many
 
 
 @dataclass
 class Fit:
-    """The calibration error of one residual map: the mean squared difference between what the
-    dense layer and the compressed one put before the LayerNorm, before and after its refit."""
+    """The calibration error of one residual map, before and after its refit.
+
+    The error is the mean squared difference between the sums that the dense layer and the
+    compressed one hand to the LayerNorm behind this map.
+    """
 
     layer: int
     kind: str
@@ -51,13 +55,14 @@ def repair(
     max_length: int | None = None,
     batch_size: int = BATCH_SIZE,
     ridge: float = RIDGE,
+    device: str = "auto",
     progress: bool = False,
 ) -> list[Fit]:
     """Repair a model that :func:`obce.cut <obce.surgery.cut>` has made, in place.
 
     Args:
         model: the dense model. It is not changed.
-        small: the compressed one, on the same device.
+        small: the compressed one.
         plan: that it was cut to.
         texts: calibration texts, strings or pairs of strings; no labels.
         method: ``least_squares`` or ``constant`` (or ``none``, which does nothing).
@@ -65,6 +70,9 @@ def repair(
         batch_size: texts run at once.
         ridge: for ``least_squares``, the weight of staying near the cut weights, relative to the
             mean variance of the inputs.
+        device: where both models run meanwhile: ``auto``, ``cpu`` or ``cuda`` (see
+            :mod:`obce.base.devices`).
+        progress: whether to show a progress bar.
 
     Returns:
         for ``least_squares`` a :class:`Fit` per residual map, layer by layer; else nothing.
@@ -72,22 +80,39 @@ def repair(
     Raises:
         ValueError: models or a plan that do not belong together, an unknown method, no texts, or
             outputs that are not finite.
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> scores = obce.score(None, "magnitude", model=model)
+    >>> plan = obce.plan(model, scores, keep_encoder=0.6)
+    >>> small = obce.cut(model, plan)
+    >>> texts = ["A good film.", "The plot is thin.", "It rained."]
+    >>> fits = obce.repair(model, small, plan, texts=texts, tokenizer=tokenizer)
+    >>> len(fits), fits[0].kind, fits[0].after < fits[0].before
+    (12, 'attention_output', True)
     """
     check_choice("repair", method, REPAIRS)
-    if not ridge >= 0:
+    if not (ridge >= 0 and math.isfinite(ridge)):
         raise ValueError(f"ridge={ridge}: it must not be negative")
+    check_positive(batch_size=batch_size)
     plan.check(model)
     _check_cut_to(small, plan)
     if method == "none":
         return []
-    encodings = encode(tokenizer, texts, length_limit(find_bert(model), max_length))
-    if method == "constant":
-        _fold_medians(model, small, plan, encodings, batch_size, progress)
-        return []
-    return _refit_all(model, small, plan, encodings, batch_size, ridge, progress)
+    dense, compressed = find_bert(model), find_bert(small)
+    encodings = encode(tokenizer, texts, length_limit(dense, max_length), model=dense)
+    with (
+        on_device(dense, device), on_device(compressed, device),
+        evaluating(dense), evaluating(compressed), torch.no_grad(),
+    ):  # fmt: skip
+        if method == "constant":
+            _fold_medians(dense, compressed, plan, encodings, batch_size, progress)
+            return []
+        return _refit_all(dense, compressed, plan, encodings, batch_size, ridge, progress)
 
 
 def _check_cut_to(small: PreTrainedModel, plan: Plan) -> None:
+    """ValueError for a model that was not cut to this plan."""
     if not is_compressed(small):
         raise ValueError("repair wants the compressed model that cut has made, this one is dense")
     if find_bert(small).config.layer_widths != layer_widths(plan):
@@ -104,6 +129,7 @@ def compress(
     max_length: int | None = None,
     batch_size: int = BATCH_SIZE,
     ridge: float = RIDGE,
+    device: str = "auto",
     progress: bool = False,
 ) -> PreTrainedModel:
     """:func:`obce.cut <obce.surgery.cut>` and, if asked for, :func:`repair`, in one call.
@@ -114,7 +140,7 @@ def compress(
         plan: from :func:`obce.plan <obce.pruning.plan>`.
         repair: ``none``, ``constant`` or ``least_squares``.
         texts, tokenizer: calibration texts for the repairs other than ``none``; no labels.
-        max_length, batch_size, ridge: as for :func:`repair`.
+        max_length, batch_size, ridge, device, progress: as for :func:`repair`.
 
     Returns:
         the compressed model, in evaluation mode, on the dense one's device and in its dtype.
@@ -122,6 +148,15 @@ def compress(
     Raises:
         ValueError: no BERT, a class that isn't supported, a plan for another shape, an unknown
             repair or one without texts.
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> plan = obce.plan(model, obce.score(None, "magnitude", model=model), keep_encoder=0.6)
+    >>> small = obce.compress(
+    ...     model, plan, repair="constant", texts=["A good film."], tokenizer=tokenizer
+    ... )
+    >>> obce.count_parameters(small) == plan.parameters
+    True
     """
     check_choice("repair", repair, REPAIRS)
     if repair == "none":
@@ -131,7 +166,8 @@ def compress(
     small = cut(model, plan)
     _repair(
         model, small, plan, texts=texts, tokenizer=tokenizer, method=repair,
-        max_length=max_length, batch_size=batch_size, ridge=ridge, progress=progress,
+        max_length=max_length, batch_size=batch_size, ridge=ridge, device=device,
+        progress=progress,
     )  # fmt: skip
     return small
 
@@ -139,161 +175,219 @@ def compress(
 _repair = repair  # in compress, ``repair`` is an argument
 
 
-def _fold_medians(model, small, plan, encodings, batch_size, progress) -> None:
-    """Fold a typical value of what each removed unit fed into the bias of the map that read it.
+def _fold_medians(
+    dense_bert: BertModel,
+    small_bert: BertModel,
+    plan: Plan,
+    encodings: Sequence[Encoding],
+    batch_size: int,
+    progress: bool,
+) -> None:
+    """Fold a typical value of each removed unit into the bias of the map that read the unit.
 
-    Typical is the median, since a few units fire hugely on [CLS] and [SEP] alone and have a mean
-    that they never put out. For a value unit it is the median of what attention made of it:
-    attention often rests on [SEP], so a typical value is no typical contribution. A constant
-    query-key pair adds the same to all attention scores: nothing to repair. A removed unit of a
-    residual map leaves its own median as the bias.
+    Typical is the median: a few units fire hugely on [CLS] and [SEP] alone, and no token gives
+    their mean. For a value unit it is the median of what attention makes of it, and not of the
+    unit itself, since attention often rests on [SEP]. A removed query-key pair needs no repair:
+    a constant pair adds the same to all attention scores of a token. A removed unit of a residual
+    map leaves its own median as the bias.
 
-    Of many processes each does the same, since a median needs all values; the main one's counts.
+    With many processes each does the same, since a median needs all values; the main one's result
+    counts.
     """
-    dense_bert, small_bert = find_bert(model), find_bert(small)
-    # A median needs all values at once: as many tokens as it takes, not all of a large corpus.
+    # As many tokens as it takes, not all of a large corpus: all values are held at once.
     total = list(itertools.accumulate(len(encoding["input_ids"]) for encoding in encodings))
     encodings = encodings[: bisect.bisect_left(total, MEDIAN_TOKENS) + 1]
-    layers = list(zip(dense_bert.encoder.layer, small_bert.encoder.layer, strict=True))
+    layers: list[Any] = list(zip(dense_bert.encoder.layer, small_bert.encoder.layer, strict=True))
+    hidden = _embedded(dense_bert, encodings, batches(encodings, batch_size))
     bar = distributed.bar(progress, layers, desc="repair", unit="layer")
-    with evaluating(model), evaluating(small), torch.no_grad():
-        hidden = _embedded(dense_bert, encodings, batches(encodings, batch_size))
-        for index, (dense, compressed) in enumerate(bar):
-            for kind in READS:
-                place = WEIGHTS[kind]
-                old, new = dense.get_submodule(place), compressed.get_submodule(place)
-                inputs = [_inputs(dense, kind, state) for state in hidden]
-                outputs = [old(x) for x in inputs]
-                typical = _median(inputs)
-                typical[plan.kept[index, READS[kind]]] = 0
-                constant = new.bias + old.weight @ typical
-                gone = torch.ones_like(constant, dtype=torch.bool)
-                gone[plan.kept[index, kind]] = False
-                bias = torch.where(gone, _median(outputs), constant)
-                if not bias.isfinite().all():
-                    raise ValueError(
-                        f"layer {index}, {kind}: the model puts out values that are not finite"
-                    )
-                distributed.from_main(bias)
-                new.bias.copy_(bias)
-                norm = _layer_norm(dense, kind)
-                hidden = [norm(x + y) for x, y in zip(hidden, outputs, strict=True)]
+    for index, (dense, compressed) in enumerate(bar):
+        for kind in READS:
+            old, new = _map(dense, kind), _map(compressed, kind)
+            inputs = [_inputs(dense, kind, state) for state in hidden]
+            outputs = [old(x) for x in inputs]
+            typical = _median(inputs)
+            typical[plan.kept[index, READS[kind]]] = 0
+            constant = new.bias + old.weight @ typical
+            gone = torch.ones_like(constant, dtype=torch.bool)
+            gone[plan.kept[index, kind]] = False
+            bias = torch.where(gone, _median(outputs), constant)
+            if not bias.isfinite().all():
+                raise ValueError(
+                    f"layer {index}, {kind}: the model puts out values that are not finite"
+                )
+            distributed.from_main(bias)
+            new.bias.copy_(bias)
+            norm = _layer_norm(dense, kind)
+            hidden = [norm(x + y) for x, y in zip(hidden, outputs, strict=True)]
 
 
-def _embedded(bert, encodings, groups) -> list[torch.Tensor]:
-    """The hidden states below the first layer, one tensor per batch."""
-    return [bert.embeddings(**model_inputs(encodings, batch, bert.device)) for batch in groups]
+def _embedded(
+    bert: BertModel, encodings: Sequence[Encoding], batched: Sequence[list[int]]
+) -> list[torch.Tensor]:
+    """The hidden states below the first layer, (texts, tokens, hidden) for each batch."""
+    return [bert.embeddings(**model_inputs(encodings, batch, bert.device)) for batch in batched]
 
 
 def _median(parts: list[torch.Tensor]) -> torch.Tensor:
+    """(texts, tokens, width) for each batch -> (width,)"""
     return torch.cat([part.flatten(0, 1) for part in parts]).median(dim=0).values
 
 
-def _refit_all(model, small, plan, encodings, batch_size, ridge, progress) -> list[Fit]:
+def _refit_all(
+    dense_bert: BertModel,
+    small_bert: BertModel,
+    plan: Plan,
+    encodings: Sequence[Encoding],
+    batch_size: int,
+    ridge: float,
+    progress: bool,
+) -> list[Fit]:
     """Refit the residual maps, layer after layer.
 
-    Two hidden states of the calibration texts are carried from layer to layer: the dense
-    model's and the compressed one's. A residual map is refitted so that what it writes, added to
-    *its own* hidden state, meets the dense sum: so drift from the layers below is made good, too.
+    Two hidden states of the calibration texts are carried from layer to layer: the dense model's
+    and the compressed one's. A residual map is refitted so that what it writes, added to *its
+    own* hidden state, meets the dense sum. So the drift that comes from the layers below is
+    repaired as well.
 
     Memory: the two hidden states (8 bytes x tokens x hidden size in float32), one batch's
-    outputs, and one Gram matrix in float64. Many processes share the texts out and add up
-    those sums, which then differ from one process's by rounding, and are the same on all.
+    outputs, and one Gram matrix in float64. With many processes each runs a share of the texts;
+    they add up their sums, which are the same on all and differ from one process's by rounding.
     """
-    dense_bert, small_bert = find_bert(model), find_bert(small)
-    groups = distributed.mine(batches(encodings, batch_size))
+    batched = distributed.mine(batches(encodings, batch_size))
     fits = []
-    with evaluating(model), evaluating(small), torch.no_grad():
-        wanted = _embedded(dense_bert, encodings, groups)
-        hidden = list(wanted)
-        layers = list(zip(dense_bert.encoder.layer, small_bert.encoder.layer, strict=True))
-        bar = distributed.bar(progress, layers, desc="repair", unit="layer")
-        for index, (dense, compressed) in enumerate(bar):
-            for kind in READS:
-                # ``wanted`` holds the dense sums for a moment, then their LayerNorms
-                for i, state in enumerate(wanted):
-                    wanted[i] = state + dense.get_submodule(WEIGHTS[kind])(
-                        _inputs(dense, kind, state)
-                    )
-                fits.append(_refit(compressed, plan, index, kind, hidden, wanted, ridge))
-                for i, state in enumerate(hidden):
-                    written = compressed.get_submodule(WEIGHTS[kind])(
-                        _inputs(compressed, kind, state)
-                    )
-                    hidden[i] = _layer_norm(compressed, kind)(state + written)
-                    wanted[i] = _layer_norm(dense, kind)(wanted[i])
+    # (texts, tokens, hidden) for each batch. ``wanted`` holds the dense model's sums while a map
+    # is refitted to them, and its hidden states otherwise.
+    wanted = _embedded(dense_bert, encodings, batched)
+    hidden = list(wanted)
+    layers: list[Any] = list(zip(dense_bert.encoder.layer, small_bert.encoder.layer, strict=True))
+    bar = distributed.bar(progress, layers, desc="repair", unit="layer")
+    for index, (dense, compressed) in enumerate(bar):
+        for kind in READS:
+            for i, state in enumerate(wanted):
+                wanted[i] = state + _map(dense, kind)(_inputs(dense, kind, state))
+            fits.append(_refit(compressed, plan, index, kind, hidden, wanted, ridge))
+            for i, state in enumerate(hidden):
+                written = _map(compressed, kind)(_inputs(compressed, kind, state))
+                hidden[i] = _layer_norm(compressed, kind)(state + written)
+                wanted[i] = _layer_norm(dense, kind)(wanted[i])
     return fits
 
 
-def _inputs(layer, kind: str, hidden: torch.Tensor) -> torch.Tensor:
+def _map(layer: nn.Module, kind: str) -> Any:
+    """The linear map of one kind."""
+    return layer.get_submodule(WEIGHTS[kind])
+
+
+def _inputs(layer: Any, kind: str, hidden: torch.Tensor) -> torch.Tensor:
     """What a residual map reads. The texts of a batch are equally long: no mask is needed."""
     if kind == "attention_output":
         return layer.attention.self(hidden)[0]
     return layer.intermediate(hidden)
 
 
-def _layer_norm(layer, kind: str) -> nn.Module:
+def _layer_norm(layer: Any, kind: str) -> nn.Module:
     return (layer.attention.output if kind == "attention_output" else layer.output).LayerNorm
 
 
-def _refit(layer, plan: Plan, index: int, kind: str, hidden, wanted, ridge: float) -> Fit:
-    """Ridge regression of what is still missing on the map's inputs, in float64.
+class _Sums(NamedTuple):
+    """What a ridge regression needs of its rows: inputs x and residuals r, in float64.
 
-    The unknown is the *change* of the weights, so the ridge pulls towards the cut weights. The
-    bias is not penalised. A change that would not lower the calibration error is not made.
+    A residual is what is still missing in the map's output.
     """
-    place = layer.get_submodule(WEIGHTS[kind])
-    rows = torch.from_numpy(plan.kept[index, kind]).to(place.bias.device)
-    inputs, outputs = place.weight.shape[1], len(place.bias)
-    options = {"dtype": torch.float64, "device": place.bias.device}
-    gram, cross = torch.zeros(inputs, inputs, **options), torch.zeros(inputs, outputs, **options)
-    sum_x, sum_r = torch.zeros(inputs, **options), torch.zeros(outputs, **options)
-    squares, count = torch.zeros((), **options), torch.zeros((), **options)
-    for state, target in zip(hidden, wanted, strict=True):
-        x = _inputs(layer, kind, state)
-        r = (target - state - place(x)).flatten(0, 1).double()
-        x = x.flatten(0, 1).double()
-        gram += x.T @ x
-        cross += x.T @ r
-        sum_x += x.sum(0)
-        sum_r += r.sum(0)
-        squares += r.square().sum()
-        count += len(r)
-    distributed.add_up(gram, cross, sum_x, sum_r, squares, count)
-    squares, count = squares.item(), int(count)
-    before = squares / (count * outputs)
+
+    gram: torch.Tensor  # (inputs, inputs): x^T x
+    cross: torch.Tensor  # (inputs, outputs): x^T r
+    x: torch.Tensor  # (inputs,)
+    r: torch.Tensor  # (outputs,)
+    squares: torch.Tensor  # (): of all residuals
+    tokens: torch.Tensor  # (): number of rows
+
+
+def _refit(
+    layer: Any,
+    plan: Plan,
+    index: int,
+    kind: str,
+    hidden: list[torch.Tensor],
+    wanted: list[torch.Tensor],
+    ridge: float,
+) -> Fit:
+    """Refit one residual map by ridge regression, unless that would not lower its error.
+
+    The unknown is the *change* of the weights, so that the ridge pulls towards the cut weights.
+    The bias is not penalised.
+    """
+    linear = _map(layer, kind)
+    sums = _summed(layer, kind, hidden, wanted)
+    entries = int(sums.tokens) * len(linear.bias)
+    before = sums.squares.item() / entries
     if not math.isfinite(before):
         raise ValueError(f"layer {index}, {kind}: the model puts out values that are not finite")
-
-    mean_x, mean_r = sum_x / count, sum_r / count
-    centred = gram - count * torch.outer(mean_x, mean_x)
-    # Never below the rounding of the sums: constant inputs leave nothing but that.
-    floor = 1e-12 * gram.diagonal().max().item() if inputs else 0.0
-    penalty = max(ridge * centred.diagonal().mean().item() if inputs else 0.0, floor)
-    centred.diagonal().add_(penalty or 1.0)
-    change = torch.zeros(inputs, outputs, **options)
-    change[:, rows] = torch.cholesky_solve(
-        (cross - count * torch.outer(mean_x, mean_r))[:, rows], torch.linalg.cholesky(centred)
-    )
-    weight = (place.weight + change.T[rows]).to(place.weight.dtype)
-    bias = (place.bias + mean_r - mean_x @ change).to(place.bias.dtype)
-
-    # The error of the weights as they are stored, by the same sums.
-    change[:, rows] = (weight.double() - place.weight.double()).T
-    shift = bias.double() - place.bias.double()
-    squares += (
-        (change * (gram @ change)).sum()
-        - 2 * (change * cross).sum()
-        + 2 * ((sum_x @ change) * shift).sum()
-        - 2 * (sum_r * shift).sum()
-        + count * shift.square().sum()
-    ).item()
-    after = max(squares, 0.0) / (count * outputs)
+    rows = torch.from_numpy(plan.kept[index, kind]).to(linear.bias.device)
+    change, bias = _solved(sums, rows, ridge, linear.bias)
+    weight = (linear.weight + change.T[rows]).to(linear.weight.dtype)
+    bias = bias.to(linear.bias.dtype)
+    # The error is that of the weights as they are stored, after rounding.
+    change[:, rows] = (weight.double() - linear.weight.double()).T
+    squares = _squares_after(sums, change, bias.double() - linear.bias.double())
     # All processes go on with one and the same map, whatever their hardware makes of the sums.
-    after = distributed.told_by_main(after)
+    after = distributed.told_by_main(max(squares, 0.0) / entries)
     distributed.from_main(weight, bias)
     if after >= before:
         return Fit(index, kind, before, before)
-    place.weight.copy_(weight)
-    place.bias.copy_(bias)
+    linear.weight.copy_(weight)
+    linear.bias.copy_(bias)
     return Fit(index, kind, before, after)
+
+
+def _summed(layer: Any, kind: str, hidden: list[torch.Tensor], wanted: list[torch.Tensor]) -> _Sums:
+    """The sums over all tokens of all processes."""
+    linear = _map(layer, kind)
+    inputs, outputs = linear.weight.shape[1], len(linear.bias)
+    sizes = ((inputs, inputs), (inputs, outputs), (inputs,), (outputs,), (), ())
+    options: dict[str, Any] = {"dtype": torch.float64, "device": linear.bias.device}
+    sums = _Sums(*(torch.zeros(size, **options) for size in sizes))
+    for state, target in zip(hidden, wanted, strict=True):
+        x = _inputs(layer, kind, state)  # (texts, tokens, inputs)
+        r = (target - state - linear(x)).flatten(0, 1).double()  # (rows, outputs)
+        x = x.flatten(0, 1).double()  # (rows, inputs)
+        sums.gram.add_(x.T @ x)
+        sums.cross.add_(x.T @ r)
+        sums.x.add_(x.sum(0))
+        sums.r.add_(r.sum(0))
+        sums.squares.add_(r.square().sum())
+        sums.tokens.add_(len(r))
+    distributed.add_up(*sums)
+    return sums
+
+
+def _solved(
+    sums: _Sums, rows: torch.Tensor, ridge: float, bias: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The change of the weights, (inputs, outputs), in some rows only; the bias, (outputs,)."""
+    inputs, count = len(sums.x), int(sums.tokens)
+    mean_x, mean_r = sums.x / count, sums.r / count
+    centred = sums.gram - count * torch.outer(mean_x, mean_x)
+    # Never below the rounding of the sums: constant inputs leave nothing but that.
+    floor = 1e-12 * sums.gram.diagonal().max().item() if inputs else 0.0
+    penalty = max(ridge * centred.diagonal().mean().item() if inputs else 0.0, floor)
+    centred.diagonal().add_(penalty or 1.0)
+    change = torch.zeros_like(sums.cross)
+    change[:, rows] = torch.cholesky_solve(
+        (sums.cross - count * torch.outer(mean_x, mean_r))[:, rows], torch.linalg.cholesky(centred)
+    )
+    return change, bias + mean_r - mean_x @ change
+
+
+def _squares_after(sums: _Sums, change: torch.Tensor, shift: torch.Tensor) -> float:
+    """The sum of the squared residuals after a change of the weights and the bias."""
+    return (
+        sums.squares.item()
+        + (
+            (change * (sums.gram @ change)).sum()
+            - 2 * (change * sums.cross).sum()
+            + 2 * ((sums.x @ change) * shift).sum()
+            - 2 * (sums.r * shift).sum()
+            + int(sums.tokens) * shift.square().sum()
+        ).item()
+    )

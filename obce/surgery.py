@@ -10,6 +10,7 @@ import copy
 
 import torch
 import transformers
+from torch import nn
 
 from obce import modeling
 from obce.modeling import ObceBertConfig
@@ -30,6 +31,13 @@ def cut(model: transformers.PreTrainedModel, plan: Plan) -> transformers.PreTrai
 
     Raises:
         ValueError: no BERT, a class that isn't supported, or a plan for another shape.
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> plan = obce.plan(model, obce.score(None, "magnitude", model=model), keep_encoder=0.5)
+    >>> small = obce.cut(model, plan)
+    >>> small(**tokenizer("A good film.", return_tensors="pt")).last_hidden_state.shape
+    torch.Size([1, 6, 384])
     """
     plan.check(model)
     name = f"Obce{type(model).__name__}"
@@ -46,14 +54,27 @@ def cut(model: transformers.PreTrainedModel, plan: Plan) -> transformers.PreTrai
     options = {"add_pooling_layer": pooled} if prefix == "" else {}
     with torch.device("meta"):
         small = getattr(modeling, name)(_config(model.config, plan), **options)
-    small.load_state_dict({key: value.clone() for key, value in weights.items()}, assign=True)
+    copies = {name: tensor.clone() for name, tensor in weights.items()}
+    missing, foreign = small.load_state_dict(copies, strict=False, assign=True)
+    if missing or foreign:
+        raise ValueError(
+            f"this model's weights are not those of a {type(model).__name__}: {len(missing)} are "
+            f"missing, {len(foreign)} are others, such as {[*missing, *foreign][0]}"
+        )
     _restore_buffers(model, small)
     small.tie_weights()
     return small.eval()
 
 
 def layer_widths(plan: Plan) -> list[dict]:
-    """What a compressed model's configuration says of each layer."""
+    """What a compressed model's configuration says of each layer.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> plan = obce.plan(model, obce.score(None, "magnitude", model=model), percentile=50)
+    >>> layer_widths(plan)[0]["intermediate"], layer_widths(plan)[0]["value"][:3]
+    (768, [16, 16, 16])
+    """
     return [
         {
             "query_key": plan.head_widths(layer, "query"),
@@ -66,7 +87,7 @@ def layer_widths(plan: Plan) -> list[dict]:
     ]
 
 
-def _config(dense: transformers.BertConfig, plan: Plan) -> ObceBertConfig:
+def _config(dense: transformers.PreTrainedConfig, plan: Plan) -> ObceBertConfig:
     settings = copy.deepcopy(dense).to_dict()
     for name in ("model_type", "architectures", "transformers_version", "auto_map"):
         settings.pop(name, None)
@@ -79,24 +100,27 @@ def _cut_layer(weights: dict[str, torch.Tensor], path: str, plan: Plan, layer: i
     """Slice one layer's matrices, in place in the dict of weights."""
     device = weights[f"{path}output.dense.bias"].device
     kept = {kind: torch.from_numpy(plan.kept[layer, kind]).to(device) for kind in WEIGHTS}
-    for kind, place in WEIGHTS.items():
-        weight, bias = weights[f"{path}{place}.weight"], weights[f"{path}{place}.bias"]
-        rows = kept[kind]
+    for kind, name in WEIGHTS.items():
+        linear, rows = f"{path}{name}", kept[kind]
+        weight, bias = weights.pop(f"{linear}.weight"), weights[f"{linear}.bias"]
         if kind not in READS:
-            weights[f"{path}{place}.weight"] = weight[rows]
-            weights[f"{path}{place}.bias"] = bias[rows]
+            weights[f"{linear}.weight"] = weight[rows]
+            weights[f"{linear}.bias"] = bias[rows]
             continue
         columns = kept[READS[kind]]
         gone = torch.ones_like(bias, dtype=torch.bool)
         gone[rows] = False
-        weights[f"{path}{place}.weight"] = weight[rows][:, columns]
-        weights[f"{path}{place}.bias"] = bias.masked_fill(gone, 0)
-        if len(rows) < len(bias) or len(columns) == 0:  # else it stays a plain nn.Linear
-            weights[f"{path}{place}.rows"] = rows
+        weights[f"{linear}.bias"] = bias.masked_fill(gone, 0)
+        plain = len(rows) == len(bias) and len(columns) > 0  # else a modeling.ResidualLinear
+        weights[f"{linear}.weight" if plain else f"{linear}.linear.weight"] = weight[rows][
+            :, columns
+        ]
+        if not plain:
+            weights[f"{linear}.rows"] = rows
 
 
-def _restore_buffers(model, small) -> None:
-    """Buffers that no state dict holds (positions) come from the dense model."""
+def _restore_buffers(model: nn.Module, small: nn.Module) -> None:
+    """Copy the buffers that no state dict holds (positions) from the dense model."""
     dense = dict(model.named_buffers())
     for name, buffer in list(small.named_buffers()):
         if buffer.is_meta:

@@ -6,6 +6,8 @@ ever fed to the model. Evaluation sorts by length and pads, which takes fewer pa
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,18 +40,33 @@ def length_limit(
 
 
 def check_texts(texts: object) -> None:
-    """ValueError for what is no list of texts, though Python could iterate over it."""
-    if isinstance(texts, str):
+    """ValueError for what is no list of texts, though Python could iterate over it.
+
+    >>> check_texts({"sentence": ["Good.", "Bad."], "label": [1, 0]})
+    Traceback (most recent call last):
+    ValueError: texts must be a list of texts, not a dict: pass one of its columns (sentence, label)
+    """
+    kind = type(texts).__name__
+    if isinstance(texts, (str, bytes)):
         raise ValueError("texts must be a list of texts, not one string")
-    if isinstance(texts, Mapping):
-        names = ", ".join(map(str, list(texts)[:4]))
+    if isinstance(texts, (set, frozenset)):
+        raise ValueError(f"texts must be a list of texts, not a {kind}, which has no order")
+    # A data set or an Arrow table, a data frame, a dict or what a tokenizer gives
+    names = getattr(texts, "column_names", None) or getattr(texts, "columns", None)
+    names = list(texts) if isinstance(texts, Mapping) else names
+    if names is not None:
+        shown = ", ".join(map(str, list(names)[:4]))
         raise ValueError(
-            f"texts must be a list of texts, not a mapping ({names}): pass one of its columns"
+            f"texts must be a list of texts, not a {kind}: pass one of its columns ({shown})"
         )
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], max_length: int, first: int = 0
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Text],
+    max_length: int,
+    first: int = 0,
+    model: PreTrainedModel | None = None,
 ) -> list[Encoding]:
     """Tokenize texts or pairs of texts, cut to ``max_length``, without padding.
 
@@ -57,12 +74,17 @@ def encode(
 
     Args:
         first: number of the first text, for messages, where these are a part of many.
+        model: that the tokens are for; without it they are not checked against its embeddings.
 
     Returns:
         one dict per text, with ``input_ids``, ``token_type_ids`` and ``special_tokens_mask``.
 
     Raises:
-        ValueError: no texts at all, or one that is neither a string nor a pair of strings.
+        ValueError: no texts at all, one that is neither a string nor a pair of strings, or tokens
+            that the model has no embedding for.
+
+    Warns:
+        UserWarning: the tokenizer does not know most of the words.
     """
     check_texts(texts)
     texts = list(texts)
@@ -84,7 +106,34 @@ def encode(
     )
     names = ("input_ids", "token_type_ids", "special_tokens_mask")
     columns = [encoded[name] for name in names]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    if model is not None:
+        _check_embeddings(model, rows)
+    _warn_of_unknown(tokenizer, rows)
+    return rows
+
+
+def _check_embeddings(model: PreTrainedModel, rows: Sequence[Encoding]) -> None:
+    """ValueError for numbers without an embedding, over which torch would stumble."""
+    config, token = model.config, max(max(row["input_ids"], default=0) for row in rows)
+    if token >= config.vocab_size:
+        raise ValueError(
+            f"the tokenizer gives token number {token}, and the model has {config.vocab_size} "
+            "embeddings (from 0): it is another model's, or resize_token_embeddings was left out"
+        )
+    if config.type_vocab_size < 2 and any(1 in row["token_type_ids"] for row in rows):
+        raise ValueError("these are pairs of texts, and the model reads single ones only")
+
+
+def _warn_of_unknown(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoding]) -> None:
+    unknown = sum(row["input_ids"].count(tokenizer.unk_token_id) for row in rows)
+    words = sum(row["special_tokens_mask"].count(0) for row in rows)
+    if unknown > words / 2:
+        warnings.warn(
+            f"{unknown / words:.0%} of the tokens of these texts are {tokenizer.unk_token}: the "
+            "tokenizer does not know most of the words. Is it this model's?".replace("%", " %"),
+            stacklevel=3,
+        )
 
 
 def batches(encodings: Sequence[Encoding], batch_size: int) -> list[list[int]]:
@@ -125,6 +174,17 @@ def sorted_batches(encodings: Sequence[Encoding], batch_size: int) -> list[list[
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
+def right_padding(tokenizer: PreTrainedTokenizerBase) -> DataCollatorWithPadding:
+    """Pads batches on the right, whatever the tokenizer does (it is not changed).
+
+    BERT numbers its positions from the left: behind padding, a text would be another one in every
+    batch.
+    """
+    tokenizer = copy.copy(tokenizer)
+    tokenizer.padding_side = "right"
+    return DataCollatorWithPadding(tokenizer)
+
+
 def padded(
     tokenizer: PreTrainedTokenizerBase,
     encodings: Sequence[Encoding],
@@ -132,8 +192,9 @@ def padded(
     device: torch.device,
 ) -> Iterator[tuple[list[int], Any]]:
     """Padded batches on ``device``, each with the indexes of its texts."""
-    collate = DataCollatorWithPadding(tokenizer)
+    collate = right_padding(tokenizer)
     names = ("input_ids", "token_type_ids")
     for group in groups:
         rows = [{name: encodings[index][name] for name in names} for index in group]
-        yield group, collate(rows).to(device)
+        batch: Any = collate(rows)  # a BatchEncoding, typed as a plain dict
+        yield group, batch.to(device)

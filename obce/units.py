@@ -1,6 +1,6 @@
 """What a unit is: the output coordinates of a BERT layer's six linear maps, and their cost.
 
-A *unit* (neuron) is named by its layer, its kind and its place, for example unit 17 of
+A *unit* (neuron) is named by its layer, its kind and its index, for example unit 17 of
 ``(3, "intermediate")``. This module reads shapes and counts parameters; it knows no scores.
 """
 
@@ -51,15 +51,31 @@ class Parameters(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """The widths of a dense BERT encoder: all that a plan has to know of a model."""
+    """The widths of a dense BERT encoder: all that a plan has to know of a model.
+
+    Raises:
+        ValueError: numbers that no BERT has.
+
+    >>> base = Shape(layers=12, hidden=768, heads=12, intermediate=3072)
+    >>> base.units, base.head_size, base.width("intermediate")
+    (82944, 64, 3072)
+    """
 
     layers: int
     hidden: int
     heads: int
     intermediate: int
 
+    def __post_init__(self) -> None:
+        for name, value in self.as_dict().items():
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name}={value!r:.40}: it must be a whole number above 0")
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden={self.hidden} cannot be shared by heads={self.heads}")
+
     @property
     def head_size(self) -> int:
+        """Query, key or value units of one head."""
         return self.hidden // self.heads
 
     def width(self, kind: str) -> int:
@@ -109,11 +125,17 @@ class Shape:
             config.intermediate_size,
         )
 
+    @property
+    def full(self) -> dict[str, int]:
+        """Units of each kind in one layer."""
+        return {kind: self.width(kind) for kind in KINDS}
+
     def groups(self) -> list[Group]:
         """All groups of units: every layer, every kind."""
         return [(layer, kind) for layer in range(self.layers) for kind in KINDS]
 
     def as_dict(self) -> dict[str, int]:
+        """The four numbers by name."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -128,40 +150,80 @@ def find_bert(model: nn.Module) -> BertModel:
 
     Raises:
         ValueError: there is none, or more than one, or it is a decoder.
+
+    >>> find_bert(nn.Linear(2, 2))
+    Traceback (most recent call last):
+    ValueError: Linear is no BERT: it holds no transformers BertModel
     """
     name = type(model).__name__
-    found = (
-        [m for m in model.modules() if isinstance(m, BertModel)]
-        if isinstance(model, nn.Module)
-        else []
-    )
-    if not found:
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    berts = [module for module in modules if isinstance(module, BertModel)]
+    if not berts:
         raise ValueError(f"{name} is no BERT: it holds no transformers BertModel")
-    if len(found) > 1:
-        raise ValueError(f"{name} holds {len(found)} BertModels; pass one of them")
-    bert = found[0]
+    if len(berts) > 1:
+        raise ValueError(f"{name} holds {len(berts)} BertModels; pass one of them")
+    bert = berts[0]
     if bert.config.is_decoder or bert.config.add_cross_attention:
         raise ValueError(f"{name} is a BERT decoder; only encoders can be analyzed")
     return bert
 
 
 def is_compressed(model: nn.Module) -> bool:
-    """Whether ``model`` holds a BERT that obce has already made smaller."""
+    """Whether ``model`` holds a BERT that obce has already made smaller.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> is_compressed(model)
+    False
+    """
     return find_bert(model).config.model_type == MODEL_TYPE
 
 
 def dense_bert(model: nn.Module) -> BertModel:
-    """``find_bert``, with a ValueError for a model that is compressed already."""
+    """:func:`find_bert`, for functions that need the dense maps of every layer.
+
+    Raises:
+        ValueError: as :func:`find_bert`; or the model is compressed already, holds adapters, or
+            its maps are of other widths than its configuration says.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> dense_bert(model) is model
+    True
+    """
     bert = find_bert(model)
     if is_compressed(model):
         raise ValueError(
             "this model is compressed already; analyze, plan and compress its dense original"
         )
+    shape = Shape.of(bert.config)
+    for layer, kind in shape.groups():
+        linear = bert.encoder.layer[layer].get_submodule(WEIGHTS[kind])
+        if not isinstance(linear, nn.Linear):
+            raise ValueError(
+                f"layer {layer}, {kind}: this map is a {type(linear).__name__}, not a linear map; "
+                "merge adapters into the model first, or unload them"
+            )
+        if linear.out_features != shape.width(kind):
+            raise ValueError(
+                f"layer {layer}, {kind}: this map has {linear.out_features} units, not "
+                f"{shape.width(kind)} as the configuration says"
+            )
     return bert
 
 
 def shape_of(model: nn.Module) -> Shape:
-    """The ``Shape`` of the dense BERT inside ``model``."""
+    """The ``Shape`` of the dense BERT inside ``model``.
+
+    Raises:
+        ValueError: as :func:`dense_bert`.
+
+    >>> import torch, transformers
+    >>> with torch.device("meta"):  # BERT-base without its weights
+    ...     model = transformers.BertModel(transformers.BertConfig())
+    >>> print(shape_of(model))
+    12 layers, hidden size 768, 12 heads, intermediate size 3072
+    """
     return Shape.of(dense_bert(model).config)
 
 
@@ -171,12 +233,20 @@ def count_multiply_adds(model: nn.Module, texts: int = 1, tokens: int = 128) -> 
     The encoder by :meth:`Shape.layer_multiply_adds`, and the pooler; embeddings are looked up and
     cost none, and a task's head is left out.
 
+    Args:
+        texts, tokens: the size of the batch.
+
     Returns:
-        for ``BertModel`` with BERT-base's shape and one text of 128 tokens 11,174,215,680; twice
-        as many floating-point operations (FLOPs).
+        multiply-adds; twice as many floating-point operations (FLOPs).
 
     Raises:
         ValueError: ``model`` holds no BERT, or there are no texts or tokens.
+
+    >>> import torch, transformers
+    >>> with torch.device("meta"):  # BERT-base without its weights
+    ...     model = transformers.BertModel(transformers.BertConfig())
+    >>> count_multiply_adds(model, texts=1, tokens=128)
+    11174215680
     """
     if texts < 1 or tokens < 1:
         raise ValueError(f"texts={texts}, tokens={tokens}: there must be at least one of each")
@@ -186,7 +256,7 @@ def count_multiply_adds(model: nn.Module, texts: int = 1, tokens: int = 128) -> 
     if is_compressed(model):
         layers = [_counts_of(widths) for widths in config.layer_widths]
     else:
-        layers = [{kind: shape.width(kind) for kind in KINDS}] * shape.layers
+        layers = [shape.full] * shape.layers
     encoder = sum(shape.layer_multiply_adds(counts, tokens) for counts in layers)
     pooler = shape.hidden**2 if getattr(bert, "pooler", None) is not None else 0
     return texts * (encoder + pooler)
@@ -203,11 +273,16 @@ def count_parameters(model: nn.Module) -> Parameters:
     """Count the parameters of a BERT, dense or compressed.
 
     Returns:
-        ``Parameters(total, encoder, embeddings, head)``; for ``BertModel`` with BERT-base's
-        shape 109,482,240 in total, 85,054,464 of them in the encoder.
+        ``Parameters(total, encoder, embeddings, head)``.
 
     Raises:
         ValueError: ``model`` holds no BERT.
+
+    >>> import torch, transformers
+    >>> with torch.device("meta"):  # BERT-base without its weights
+    ...     model = transformers.BertModel(transformers.BertConfig())
+    >>> count_parameters(model)
+    Parameters(total=109482240, encoder=85054464, embeddings=23837184, head=590592)
     """
     bert = find_bert(model)
 

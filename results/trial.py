@@ -83,16 +83,18 @@ def main() -> None:
             )
             where = {name: case[name] for name in ("heads", "scope") if name in case}
             plan = obce.plan(model, scores, keep_encoder=0.465, kinds=case["kinds"], **where)
-            mended = obce.compress(
+            small = obce.cut(model, plan)
+            row = {"case": case, "cut": metrics(small)}
+            obce.repair(
                 model,
+                small,
                 plan,
-                repair=case.get("repair", "least_squares"),
+                method=case.get("repair", "least_squares"),
                 texts=repaired,
                 tokenizer=tokenizer,
                 ridge=1e-3,
             )
-            row = {"case": case, "cut": metrics(obce.compress(model, plan))}
-            record["rows"].append(row | {"repaired": metrics(mended)})
+            record["rows"].append(row | {"repaired": metrics(small)})
             save_record(record, path)
             print(case, row["cut"], record["rows"][-1]["repaired"], flush=True)
 

@@ -172,3 +172,31 @@ def real_activations(embedded, tokenizer, sentences):
     """All units of the embedded model, all clouds, over ``sentences``."""
     with collect(embedded, tokenizer, sentences) as activations:
         yield activations
+
+
+@pytest.fixture
+def mutations():
+    """A function: from a file's bytes to a number of mutated ones, the same ones each time."""
+
+    def mutate(data: bytes, number: int, seed: int = 0):
+        """One to three changes each: other bits or bytes, spans cut or doubled, foreign words."""
+        draw = np.random.default_rng(seed)
+        words = [b"null", b"-1", b"NaN", b"1e999", b'"a"', b"true", b"[]"]
+        words += [b"[" * 9000, b'{"a":' * 9000]
+        for _ in range(number):
+            mutated = bytearray(data)
+            for _ in range(int(draw.integers(1, 4))):
+                start = int(draw.integers(len(mutated) + 1))
+                stop = min(len(mutated), start + int(draw.integers(0, 30)))
+                new = [
+                    bytes(draw.integers(0, 256, stop - start, dtype=np.uint8)),
+                    b"",
+                    bytes(mutated[start:stop]) * 2,
+                    words[int(draw.integers(len(words)))],
+                    bytes(byte ^ (1 << int(draw.integers(8))) for byte in mutated[start:stop]),
+                ][int(draw.integers(5))]
+                mutated[start:stop] = new
+            if bytes(mutated) != data:
+                yield bytes(mutated)
+
+    return mutate

@@ -2,17 +2,22 @@
 
 import gc
 import json
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
 from scipy.special import erf, softmax
 from transformers import BertForMaskedLM, BertForSequenceClassification, BertModel
 
+import obce
 from obce import collect, score
 from obce.activations import CLOUDS, hooked
 from obce.base.devices import evaluating
@@ -307,7 +312,7 @@ def hooks(model):
 def test_hooks_come_off(collected, tiny_bert, tokenizer, sentences):
     seen = []
     with hooked(tiny_bert, [(0, "query"), (2, "output")], lambda key, output: seen.append(key)):
-        assert len(hooks(tiny_bert)) == 2
+        assert len(hooks(tiny_bert)) == 3  # and one that counts
         tiny_bert(**tokenizer("Stop!", return_tensors="pt"))
     assert seen == [(0, "query"), (2, "output")]
     collected(tiny_bert, tokenizer, sentences)
@@ -326,6 +331,52 @@ def mixed_modes(model):
     for i, module in enumerate(model.modules()):
         module.training = i % 2 == 0
     return [module.training for module in model.modules()]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_chunked_feed_forward_changes_nothing(
+    size, collected, tiny_activations, tiny_config, tiny_bert, tokenizer, sentences
+):
+    tiny_config.chunk_size_feed_forward = size
+    chunked = BertModel(tiny_config).eval()
+    chunked.load_state_dict(tiny_bert.state_dict())
+    even = [text for text in sentences if len(tokenizer(text)["input_ids"]) % size == 0]
+    inputs = tokenizer(even[0], return_tensors="pt")
+    with torch.no_grad():
+        expected = tiny_bert(**inputs)[0]
+        torch.testing.assert_close(chunked(**inputs)[0], expected)
+        found = collected(chunked, tokenizer, sentences)
+        for layer, kind in found.groups:
+            for cloud in CLOUDS:
+                expected = tiny_activations.cloud(layer, kind, cloud)
+                np.testing.assert_array_equal(found.cloud(layer, kind, cloud), expected)
+        assert {layer.chunk_size_feed_forward for layer in chunked.encoder.layer} == {size}
+
+
+def test_units_that_put_out_twice_or_never_are_refused(tiny_bert, tokenizer, sentences, temporary):
+    first, second, _ = tiny_bert.encoder.layer
+    tiny_bert.encoder.layer[1] = first
+    with pytest.raises(ValueError, match="layer 0, query: these units put out 2 times in one pass"):
+        obce.collect(tiny_bert, tokenizer, sentences)
+    tiny_bert.encoder.layer[1] = second
+    second.forward = lambda hidden, *others, **options: hidden
+    for watch in (obce.collect, obce.stream):
+        with pytest.raises(ValueError, match="layer 1, query: these units put out 0 times"):
+            watch(tiny_bert, tokenizer, sentences)
+    assert not list(temporary.iterdir()) and not hooks(tiny_bert)
+
+
+def test_no_room_on_the_disk(tiny_bert, tokenizer, sentences, temporary, monkeypatch):
+    """24 units of 5 kinds and 40 of one, in 3 layers, 4 bytes for each text: said beforehand."""
+    free = SimpleNamespace(free=4 * 3 * 160 * len(sentences))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    obce.collect(tiny_bert, tokenizer, sentences, clouds=["mean"]).close()
+    free.free -= 1
+    tiny_bert.forward = None  # is not called
+    message = f"the outputs over 40 texts take 0.0 GB in {re.escape(str(temporary))}, where 0.0 GB"
+    with pytest.raises(ValueError, match=message):
+        obce.collect(tiny_bert, tokenizer, sentences, clouds=["mean"])
+    assert not list(temporary.iterdir())
 
 
 def test_training_state_is_restored(collected, tiny_classifier, tokenizer, sentences):
@@ -357,7 +408,7 @@ def test_after_an_error(failure, temporary, tiny_bert, tokenizer, sentences):
 
 def test_temporary_files_go_at_close(temporary, tiny_bert, tokenizer, sentences):
     found = collect(tiny_bert, tokenizer, sentences, clouds=["mean"])
-    files = [file for file in temporary.rglob("*") if file.is_file()]
+    files = list(temporary.rglob("*.float32"))
     assert len(files) == len(found.groups)
     # 4 bytes per unit and text, whatever the texts' length
     assert sum(file.stat().st_size for file in files) == 4 * len(sentences) * found.shape.units
@@ -436,6 +487,56 @@ def test_memory_of_bert_base(model_path):
 def test_what_is_no_corpus(texts, message, tiny_bert, tokenizer):
     with pytest.raises(ValueError, match=message):
         collect(tiny_bert, tokenizer, texts)
+
+
+ROWS = Dataset.from_dict({"sentence": ["Good.", "A bad film."], "label": [1, 0]})
+
+
+@pytest.mark.parametrize(
+    ("texts", "columns"),
+    [
+        (lambda tokenizer: ROWS, "sentence, label"),
+        (lambda tokenizer: ROWS[:2], "sentence, label"),
+        (lambda tokenizer: DatasetDict(train=ROWS, test=ROWS), "train, test"),
+        (lambda tokenizer: ROWS.to_iterable_dataset(), "sentence, label"),
+        (lambda tokenizer: ROWS.to_pandas(), "sentence, label"),
+        (lambda tokenizer: ROWS.data.table, "sentence, label"),
+        (lambda tokenizer: tokenizer(ROWS["sentence"][:]), "input_ids, token_type_ids"),
+    ],
+    ids=["data set", "rows", "splits", "stream", "data frame", "table", "encoding"],
+)
+def test_rows_and_columns_are_no_texts(texts, columns, tiny_bert, tiny_classifier, tokenizer):
+    """Iterating over them would give the names of their columns, or whole rows."""
+    texts, half = texts(tokenizer), obce.plan(tiny_bert, score_of(tiny_bert), percentile=50)
+    for use in (
+        lambda: collect(tiny_bert, tokenizer, texts),
+        lambda: obce.stream(tiny_bert, tokenizer, texts),
+        lambda: obce.compress(
+            tiny_bert, half, repair="least_squares", texts=texts, tokenizer=tokenizer
+        ),
+        lambda: score(
+            None, "taylor", model=tiny_classifier, labels=[1, 0], texts=texts, tokenizer=tokenizer
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"a list of texts, not a .*columns .{columns}"):
+            use()
+
+
+def score_of(model):
+    return score(None, "magnitude", model=model)
+
+
+@pytest.mark.parametrize(
+    "texts", [ROWS["sentence"], ROWS.to_pandas()["sentence"], np.array(ROWS["sentence"][:])]
+)
+def test_a_column_of_any_make_is_a_list_of_texts(texts, collected, tiny_bert, tokenizer):
+    expected = collected(tiny_bert, tokenizer, ["Good.", "A bad film."])
+    assert collected(tiny_bert, tokenizer, texts).encodings == expected.encodings
+
+
+def test_a_set_has_no_order(tiny_bert, tokenizer):
+    with pytest.raises(ValueError, match="not a set, which has no order"):
+        collect(tiny_bert, tokenizer, {"Good.", "A bad film."})
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
 )
 
 import obce
@@ -28,7 +29,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("cli")
 
 
-def tiny_model(tokenizer, target, layers=3, task=TASK):
+def tiny_model(tokenizer, target, layers=3, task=TASK, head=BertForSequenceClassification):
     """A tiny classifier with a head for the task, saved like any other."""
     torch.manual_seed(0)
     labels = dict(enumerate(tasks.get_task(task).labels))
@@ -41,7 +42,7 @@ def tiny_model(tokenizer, target, layers=3, task=TASK):
         id2label=labels,
         label2id={label: i for i, label in labels.items()},
     )
-    BertForSequenceClassification(config).save_pretrained(target)
+    head(config).save_pretrained(target)
     tokenizer.save_pretrained(target)
     return target
 
@@ -81,7 +82,7 @@ def test_main_job_saves_a_smaller_model_with_card_plan_and_record(run, dense, fo
     for stage in record["stages"].values():
         assert (stage["rows_used"], stage["rows_official"], stage["complete"]) == (40, 400, False)
     assert record["stages"]["finetuned"]["order"] == (
-        "fine-tune -> analyze -> cut -> repair (least_squares) -> fine-tune"
+        "analyze -> cut -> repair (least_squares) -> fine-tune"  # the dense model came fine-tuned
     )
     layer = plan.counts(0)
     card = (out / "README.md").read_text()
@@ -95,12 +96,29 @@ def test_main_job_saves_a_smaller_model_with_card_plan_and_record(run, dense, fo
 
 def test_finished_job_is_not_computed_again(run, dense, folder):
     arguments = job(dense, folder / "once", "--percentile", 25, "--repair", "none")
-    first = run(*arguments)
-    before = (folder / "once" / "record.json").stat().st_mtime_ns
-    assert run(*arguments) == first
-    assert (folder / "once" / "record.json").stat().st_mtime_ns == before
+    status, first, errors = run(*arguments)
+    assert (status, errors) == (0, "") and "nothing was run" not in first
+    record = folder / "once" / "record.json"
+    before = record.stat().st_mtime_ns
+    status, second, errors = run(*arguments)
+    said = [line for line in second.splitlines() if line not in first.splitlines()]
+    assert len(said) == 1 and "nothing was run (--no-resume runs it anew)" in said[0]
+    assert record.stat().st_mtime_ns == before
     status, _, error = run(*job(dense, folder / "once", "--percentile", 26, "--repair", "none"))
-    assert status == 2 and "other arguments" in error
+    assert status == 2 and "cut.percentile (25.0 there, 26.0 here)" in error
+    assert "nothing was run" not in run(*arguments, "--no-resume")[1]
+    assert record.stat().st_mtime_ns > before
+
+
+def test_a_model_changed_in_place_is_another(run, dense, folder, tmp_path):
+    model = altered(dense, tmp_path / "model", lambda layer: None)
+    arguments = job(model, tmp_path / "out", "--level", "light", "--repair", "none", "--no-timing")
+    assert run(*arguments)[0] == 0
+    assert "timing" not in json.loads((tmp_path / "out" / "record.json").read_text())
+    assert "s / 1,000" not in (tmp_path / "out" / "README.md").read_text()
+    altered(dense, model, lambda layer: layer.output.dense.weight.mul_(2))
+    status, _, error = run(*arguments)
+    assert status == 2 and "model_sha256" in error
 
 
 def test_paths_that_end_alike_are_other_arguments(run, dense, tokenizer, folder, tmp_path):
@@ -139,6 +157,29 @@ def test_mnli_is_judged_on_both_of_its_dev_sets(run, tokenizer, tmp_path):
     assert set(stage["metrics"]) == {"accuracy", "accuracy_mismatched"}
     assert stage["dev_mismatched"]["rows_official"] == 9832
     assert "accuracy, mismatched" in (tmp_path / "out" / "README.md").read_text()
+    (mnli / "dev_mismatched.tsv").unlink()  # noticed before anything is trained
+    base = tiny_model(tokenizer, tmp_path / "base", head=BertModel)
+    status, _, error = run(*job(base, tmp_path / "no", *options))
+    assert status == 2 and "no dev_mismatched split" in error and not (tmp_path / "no").exists()
+
+
+def test_a_line_for_each_stage_where_there_is_no_terminal(run, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = tiny_model(tokenizer, tmp_path / "base", head=BertModel)
+    limits = ("--train-limit", 20, "--dev-limit", 10, "--epochs", 1)
+    status, _, errors = run("compress", base, "--task", TASK, "--level", "light", *limits)
+    assert status == 0 and "|" not in errors and "\r" not in errors  # no bars
+    lines = errors.splitlines()
+    assert lines[0].startswith(f"{TASK}: what is going to be done (")
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        ["fine-tune,", "1"], ["judge:", "dense"], ["analyze", "20"]
+    ]  # fmt: skip
+    done = ["fine-tune the dense model", "judge: dense", "analyze", "judge: cut", "repair",
+            "judge: cut, repaired", "time both models"]  # fmt: skip
+    assert [line.rpartition(": ")[0] for line in lines[-len(done) :]] == done
+    record = json.loads((tmp_path / "out" / f"base-{TASK}" / "record.json").read_text())
+    # a limit on training rows is one on all that is read of them
+    assert record["repair"]["texts"] == record["plan"]["corpus"]["texts"] == 20
 
 
 def test_analyze_finetune_and_evaluate(run, dense, folder):
@@ -201,6 +242,19 @@ BAD_ARGUMENTS = {
     "an unknown device": (["--level", "light", "--device", "tpu"], "tpu"),
     "no GLUE folder": (["--level", "light", "--glue-dir", "no/where", "--task", "rte"], "no/where"),
     "a plan that is none": (["--plan", __file__], "is not an obce plan"),
+    "a share for a percentile": (["--percentile", 0.5], "write 50"),
+    "a plan and kinds": (["--plan", "no.json", "--kinds", "value"], "--kinds says nothing beside"),
+    "a plan and a score": (["--plan", "no.json", "--score", "std"], "--score says nothing beside"),
+    "no number": (["--keep-total", "half"], "give a number, or several like 0.8,0.6"),
+    "several of two": (["--keep-total", "0.5,0.6", "--percentile", 5], "no other target"),
+    "a file beside a task": (["--level", "light", "--train-file", "a.csv"], "2 of these are given"),
+    "a column beside a task": (["--level", "light", "--text-column", "a"], "beside --task"),
+    "the diagnostic set": (["--level", "light", "--task", "ax"], "obce predict --task ax"),
+    "labels that no model has": (
+        ["--level", "light", "--label-map", "A=b"],
+        "no label 'A'; it has",
+    ),
+    "a torn label map": (["--level", "light", "--label-map", "A"], "give MODEL=TASK"),
     "no plan": (["--plan", "no.json"], "no plan at no.json"),
 }
 
@@ -256,6 +310,23 @@ def test_own_folder_is_not_written_to(run, dense, tmp_path):
     (tmp_path / "file").touch()
     status, _, error = run(*job(dense, tmp_path / "file", "--level", "light"))
     assert status == 2 and "is a file" in error
+
+
+def test_files_of_others_are_not_overwritten(run, dense, tmp_path):
+    for name in ("README.md", "config.json"):
+        out = tmp_path / name
+        out.mkdir()
+        (out / name).write_text("{}")
+        status, _, error = run(*job(dense, out, "--level", "light"))
+        assert status == 2 and f"a {name} that obce has not written" in error
+        assert [path.name for path in out.iterdir()] == [name]
+    done = tmp_path / "done"
+    assert run(*job(dense, done, "--level", "light", "--repair", "none", "--no-timing"))[0] == 0
+    (done / "README.md").write_text("# Mine\n")
+    again = job(dense, done, "--level", "light", "--repair", "none", "--no-timing", "--no-resume")
+    status, _, error = run(*again)
+    assert status == 2 and "was not written by obce" in error
+    assert (done / "README.md").read_text() == "# Mine\n"
 
 
 def test_constant_outputs_have_nothing_to_choose_by(run, dense, tmp_path):
@@ -346,6 +417,10 @@ def test_interrupted_job_goes_on(dense, tmp_path):
     assert process.communicate(timeout=300)[1] == "" and process.returncode == 0
     record = json.loads((out / "record.json").read_text())
     assert record["stages"]["cut"] == state["stages"]["cut"]  # taken over, not computed again
+
+
+def test_version(run):
+    assert run("--version") == (0, f"obce {obce.__version__}\n", "")
 
 
 def test_help_and_no_arguments(run):

@@ -242,6 +242,24 @@ def test_what_runs_on_a_gpu(shape, chunk, monkeypatch):
         np.testing.assert_allclose(found, merge_radius(points), rtol=1e-12)
 
 
+def test_a_large_cloud_s_distances_are_never_all_in_memory(monkeypatch):
+    points = np.random.default_rng(6).normal(size=(3, 60, 5)).astype(np.float32)
+    radius, deaths = merge_radius(points), batched_deaths(points)
+    monkeypatch.setattr(homology, "LARGEST_MATRIX", 59)
+    monkeypatch.setattr(homology, "GPU_CHUNK_BYTES", 8 * 59**2)
+    held, cdist = [], torch.cdist
+
+    def counted(*arguments, **options):
+        distances = cdist(*arguments, **options)
+        held.append(tuple(distances.shape))
+        return distances
+
+    monkeypatch.setattr(torch, "cdist", counted)
+    np.testing.assert_allclose(merge_radius(points), radius, rtol=1e-14)
+    np.testing.assert_allclose(batched_deaths(points), deaths, rtol=1e-14)
+    assert set(held) == {(1, 1, 60)}
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("shape", [(300, 1000), (300, 150, 64)])
 def test_on_a_gpu(shape):

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -96,7 +98,7 @@ def test_the_module_imports_torch_and_transformers_only():
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for name in [getattr(node, "module", None) or node.names[0].name]
     }
-    assert imported == {"__future__", "torch", "transformers"}
+    assert imported - set(sys.stdlib_module_names) == {"torch", "transformers"}
 
 
 def test_the_configuration_tells_the_structure(folder):
@@ -396,3 +398,47 @@ def test_the_trainer_trains_and_resumes(small, tokenizer, sentences, tmp_path):
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "checkpoint-6")
     for found, expected in zip(loaded.parameters(), small.parameters(), strict=True):
         assert torch.equal(found, expected)
+
+
+# What other tools ask of it.
+
+
+@pytest.mark.parametrize("kinds", [("value", "intermediate"), KINDS])
+def test_dynamic_quantization_finds_every_map(tiny_classifier, inputs, kinds, tmp_path):
+    """torch looks for modules whose class is exactly ``nn.Linear``."""
+    scores = obce.scores.random(TINY)
+    plan = obce.plan(tiny_classifier, scores, percentile=50, kinds=kinds)
+    small = obce.compress(tiny_classifier, plan)
+    small.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    expected = logits(small, inputs)
+    for model in (small, loaded):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch has a successor in another package
+            quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+        left = [name for name, module in quantized.named_modules() if isinstance(module, nn.Linear)]
+        assert left == []
+        maps = [m for m in quantized.modules() if isinstance(m, nn.quantized.dynamic.Linear)]
+        assert len(maps) == 6 * 3 + 2  # the layers', the pooler and the classifier
+        found = logits(quantized, inputs)
+        assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.95
+
+
+def test_a_new_model_starts_as_transformers_starts(small):
+    """Standard deviation 0.02, biases 0, LayerNorms 1 and 0: nothing is left as torch made it."""
+    torch.manual_seed(0)
+    config = copy.deepcopy(small.config)
+    fresh = AutoModelForSequenceClassification.from_config(config)
+    drawn = []
+    for name, parameter in fresh.named_parameters():
+        if "LayerNorm.weight" in name:
+            assert (parameter == 1).all(), name
+        elif name.endswith("bias"):
+            assert (parameter == 0).all(), name
+        elif ".encoder." in name:
+            drawn.append(parameter.detach().flatten())
+    drawn = torch.cat(drawn)
+    assert len(drawn) > 2000 and abs(drawn.std() / 0.02 - 1) < 0.1 and drawn.abs().max() < 0.1
+    for module in fresh.modules():  # and the rows are in their places
+        if isinstance(module, ResidualLinear):
+            assert module.rows.tolist() == list(range(len(module.rows)))

@@ -12,10 +12,28 @@ ROOT = Path(__file__).parent.parent
 RECORDS = sorted((ROOT / "results").glob("compress_*.json"))
 
 
+def script(name):
+    """A script of results/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "results" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_readme_table_of_the_encoder_is_made_from_its_record():
+    encoder = script("encoder")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert encoder.readme(text) == text
+    record = encoder.load_record(encoder.RECORD) if encoder.RECORD.is_file() else {"rows": []}
+    for row in record["rows"]:
+        assert record["rows_used"] == record["rows_official"] == 1500
+        assert abs(row["plan"]["keep_encoder"] - row["keep_encoder"]) <= 0.001
+        assert row["repaired"]["spearman"] > row["cut"]["spearman"]
+        assert row["model_sha256"] != record["model_sha256"]
+
+
 def test_readme_table_is_made_from_the_records():
-    spec = importlib.util.spec_from_file_location("table", ROOT / "results" / "table.py")
-    table = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(table)
+    table = script("table")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert table.readme(text) == text
     assert {path.stem for path in RECORDS} == {f"compress_{task}" for task in table.TASKS}

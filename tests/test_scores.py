@@ -8,7 +8,15 @@ import torch
 from safetensors.numpy import save_file
 from scipy.cluster.hierarchy import linkage
 from scipy.stats import entropy
-from transformers import BertConfig, BertModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForTokenClassification,
+    BertModel,
+)
 
 from obce import collect, score, scores
 from obce.activations import CLOUDS
@@ -153,6 +161,33 @@ def test_taylor_is_the_slope_of_the_loss(task, tiny_classifier, few):
     for key in few.groups:
         expected = taylor_by_differences(model, few, labels, key, unit=7)
         assert result[key][7] == pytest.approx(expected, rel=1e-5), key
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        BertForTokenClassification,
+        BertForQuestionAnswering,
+        BertForMaskedLM,
+        BertForMultipleChoice,
+        BertForPreTraining,
+    ],
+)
+def test_taylor_wants_one_label_per_text(head, few, tiny_config):
+    with pytest.raises(ValueError, match=f"loss of one label per text, which a {head.__name__} do"):
+        score(few, "taylor", model=head(tiny_config), labels=[0] * 5)
+
+
+def test_taylor_of_several_labels(few, tiny_classifier):
+    tiny_classifier.config.problem_type = "multi_label_classification"
+    with pytest.raises(ValueError, match="which a BertFor.* with several labels per text does not"):
+        score(few, "taylor", model=tiny_classifier, labels=[0] * 5)
+
+
+@pytest.mark.parametrize("labels", [[[0, 1]] * 5, ["0"] * 5, [0.5] * 5, [None] * 5, [[0]] * 5])
+def test_taylor_of_labels_that_are_none(labels, few, tiny_classifier):
+    with pytest.raises(ValueError, match="taylor"):
+        score(few, "taylor", model=tiny_classifier, labels=labels)
 
 
 def test_taylor_does_not_depend_on_batches(tiny_activations, tiny_classifier):
@@ -306,6 +341,20 @@ INFO = {"obce_scores": json.dumps({"score": "std"})}
         ({"00.dense": VALUES}, INFO),
         ({"00.query": VALUES}, {"obce_scores": "not JSON"}),
         ({"00.query": VALUES}, {"obce_scores": "5"}),
+        ({"00.query": VALUES}, {"obce_scores": "[" * 100_000}),
+        ({"00.query": VALUES}, {"obce_scores": '{"a": NaN}'}),
+        ({"00.query": VALUES}, {"obce_scores": '{"checksum": "0", "info": {}}'}),
+        ({"00.query": VALUES}, {"obce_scores": '{"info": {}}'}),
+        ({"-1.query": VALUES}, INFO),
+        ({"+1.query": VALUES}, INFO),
+        ({"1e3.query": VALUES}, INFO),
+        ({"99999999999999999999.query": VALUES}, INFO),
+        ({"00.query": VALUES.astype(np.int32)}, INFO),
+        ({"00.query": VALUES.astype(np.float64)}, INFO),
+        ({"00.query": VALUES[None]}, INFO),
+        ({"00.query": VALUES[:0]}, INFO),
+        ({"00.query": VALUES * np.nan}, INFO),
+        ({"00.query": VALUES + np.inf}, INFO),
     ],
 )
 def test_a_foreign_file(tensors, metadata, tmp_path):
@@ -322,3 +371,28 @@ def test_a_text_file_and_no_file(tmp_path):
     for path in (tmp_path / "none.safetensors", tmp_path):
         with pytest.raises(ValueError, match=f"no scores file at {path}"):
             Scores.load(path)
+
+
+def test_a_file_of_an_earlier_version_has_no_checksum(tmp_path):
+    save_file({"03.value": VALUES}, tmp_path / "old.safetensors", metadata=INFO)
+    loaded = Scores.load(tmp_path / "old.safetensors")
+    assert loaded[3, "value"].tolist() == [0, 0, 0] and loaded.info == {"score": "std"}
+
+
+def test_of_many_mutated_files_none_is_taken_for_other_scores(mutations, saved, tmp_path):
+    result = Scores({(0, "query"): np.arange(4) / 3, (1, "output"): np.ones(3)}, {"score": "std"})
+    path = tmp_path / "few.safetensors"
+    result.save(path)
+    refused = 0
+    for mutated in mutations(path.read_bytes(), 500):
+        path.write_bytes(mutated)
+        try:
+            loaded = Scores.load(path)
+        except ValueError as error:
+            refused += 1
+            assert len(str(error)) < 1000
+        else:
+            assert loaded.info == result.info and loaded.keys() == result.keys()
+            for group, values in loaded.items():
+                assert values.tolist() == result[group].astype(np.float32).tolist()
+    assert refused > 480

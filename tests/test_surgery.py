@@ -589,6 +589,42 @@ def test_what_is_no_bert_is_refused(tiny_bert):
             obce.compress(model, plan)
 
 
+class Adapted(nn.Module):
+    """What an adapter library puts in the place of a map."""
+
+    def __init__(self, base_layer):
+        super().__init__()
+        self.base_layer = base_layer
+        self.more = nn.Linear(base_layer.in_features, base_layer.out_features)
+
+    def forward(self, x):
+        return self.base_layer(x) + self.more(x)
+
+
+def test_an_adapter_is_refused_before_anything_is_done(tiny_classifier, tokenizer, sentences):
+    plan = plan_for(tiny_classifier, AWKWARD)
+    attention = tiny_classifier.bert.encoder.layer[1].attention.self
+    attention.value = Adapted(attention.value)
+    for use in (
+        lambda: obce.cut(tiny_classifier, plan),
+        lambda: obce.plan(tiny_classifier, random_scores(TINY), percentile=50),
+        lambda: obce.collect(tiny_classifier, tokenizer, sentences),
+    ):
+        with pytest.raises(ValueError, match="layer 1, value: this map is a Adapted.* merge"):
+            use()
+    attention.value = attention.value.base_layer
+    tiny_classifier.classifier = Adapted(tiny_classifier.classifier)
+    with pytest.raises(ValueError, match="2 are missing, 4 are others, such as classifier.weight"):
+        obce.cut(tiny_classifier, plan)
+
+
+def test_maps_of_other_widths_than_the_configuration_s_are_refused(tiny_bert):
+    """Checkpoints whose heads transformers 4 has pruned."""
+    tiny_bert.encoder.layer[2].attention.self.query = nn.Linear(24, 18)
+    with pytest.raises(ValueError, match="layer 2, query: this map has 18 units, not 24"):
+        obce.plan(tiny_bert, random_scores(TINY), percentile=50)
+
+
 def test_a_class_without_a_compressed_twin_is_refused(tiny_config, tiny_bert):
     class Mine(BertForSequenceClassification):
         pass

@@ -9,56 +9,17 @@ not look at the targets of plain HTML links; so `make book` ends with this.
 from __future__ import annotations
 
 import html
-import json
 import re
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import yaml
+from tools.toc import ROOT, sources, title
 
-ROOT = Path(__file__).resolve().parents[1]
 # the theme has other <h1>: the page's own is the one with a link to itself
 HEADING = r'<h1>((?:(?!<h1>).)*?)<a class="headerlink"'
 NUMBER = r'<span class="section-number">.*?</span>'
-
-
-def page_names(toc: object) -> Iterator[str]:
-    """The pages that a parsed _toc.yml names, without suffix, at any depth."""
-    if isinstance(toc, dict):
-        yield from (toc[key] for key in ("root", "file") if key in toc)
-        for value in toc.values():
-            yield from page_names(value)
-    elif isinstance(toc, list):
-        for item in toc:
-            yield from page_names(item)
-
-
-def sources(root: Path = ROOT) -> dict[str, Path]:
-    """The source file of each page of ``root``'s _toc.yml. ValueError: a page has none."""
-    found = {}
-    for name in page_names(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))):
-        files = [p for suffix in (".ipynb", ".md") if (p := root / (name + suffix)).is_file()]
-        if len(files) != 1:
-            raise ValueError(f"_toc.yml names {name}, for which there are {len(files)} files")
-        found[name] = files[0]
-    return found
-
-
-def markdown(source: Path) -> str:
-    """The text of a page; of a notebook, its Markdown cells."""
-    text = source.read_text(encoding="utf-8")
-    if source.suffix == ".ipynb":
-        cells = json.loads(text)["cells"]
-        text = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    return text
-
-
-def title(source: Path) -> str:
-    """The first heading of a page, without the marks of Markdown."""
-    return re.sub(r"[*`]", "", re.search(r"^# (.+)$", markdown(source), re.M).group(1)).strip()
 
 
 def missing(site: Path, root: Path = ROOT) -> list[str]:

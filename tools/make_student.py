@@ -15,13 +15,10 @@ import sys
 from pathlib import Path
 
 import nbformat
-import yaml
 from pybtex.database import BibliographyData, parse_file
 from pybtex.richtext import Text
 
-from tools.check_book import sources, title
-
-ROOT = Path(__file__).resolve().parents[1]
+from tools.toc import ROOT, chapters, sources, title
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 NOTE = (
@@ -38,12 +35,6 @@ NUMBERED = {"exercise": "Exercise", "exercise-start": "Exercise"} | {
         *("lemma", "observation", "property", "proposition", "remark", "theorem"),
     )
 }
-
-
-def chapters(toc: dict) -> dict[str, int]:
-    """name -> number of every page in the numbered parts of a parsed _toc.yml."""
-    files = [c["file"] for p in toc["parts"] if p.get("numbered") for c in p["chapters"]]
-    return {Path(file).name: number for number, file in enumerate(files, start=1)}
 
 
 def without_solutions(code: str) -> str:
@@ -263,7 +254,7 @@ def student(notebook, labels: Labels):
 
 def make(names: list[str], out: Path, root: Path = ROOT) -> list[Path]:
     """Write the copies of the named chapters, of all when none is named."""
-    numbers = chapters(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8")))
+    numbers = chapters(root)
     if unknown := set(names) - set(numbers):
         raise ValueError(f"no chapter {', '.join(sorted(unknown))}; there are {', '.join(numbers)}")
     titles = {Path(name).name: title(file) for name, file in sources(root).items()}

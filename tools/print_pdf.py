@@ -19,9 +19,8 @@ from pypdf import PdfWriter
 from pypdf.generic import DictionaryObject, NameObject, TextStringObject
 
 from tools.browser import Reader, launched, served
-from tools.check_book import missing, sources
-
-ROOT = Path(__file__).resolve().parents[1]
+from tools.check_book import missing
+from tools.toc import ROOT, sources
 
 FOOTER = '<p style="width: 100%; font-size: 8pt; text-align: center" class="pageNumber"></p>'
 

@@ -15,11 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 
 from obce.running.records import environment, load_record, save_record
-from tools.check_book import sources
-
-ROOT = Path(__file__).resolve().parents[1]
-
-RECORD = ROOT / "results" / "book_pages.json"
+from tools.toc import SECONDS, notebooks
 
 
 def tidy(notebook: nbformat.NotebookNode, stem: str) -> None:
@@ -57,7 +53,7 @@ def run(path: Path) -> float:
 
 
 def main(names: list[str]) -> None:
-    pages = {p.stem: p for p in sources().values() if p.suffix == ".ipynb"}
+    pages = notebooks()
     unknown = set(names) - set(pages)
     if unknown:
         print(
@@ -65,13 +61,13 @@ def main(names: list[str]) -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    record = load_record(RECORD) if RECORD.is_file() else {"pages": []}
+    record = load_record(SECONDS) if SECONDS.is_file() else {"pages": []}
     seconds = {page["name"]: page["seconds"] for page in record["pages"]}
     where = environment()  # before the first page changes, and the commit with it
 
     def save() -> None:
         told = [{"name": page, "seconds": seconds[page]} for page in pages if page in seconds]
-        save_record({"environment": where, "pages": told}, RECORD)
+        save_record({"environment": where, "pages": told}, SECONDS)
 
     save()  # the status page shows where the pages were run, itself among them
     for name in names or pages:

@@ -1,4 +1,12 @@
-"""Where a model runs, and in which mode."""
+"""Where a model runs, and in which mode.
+
+One convention for all functions that run a model (``collect``, ``stream``, ``score``, ``repair``,
+``compress``, ``evaluate``, ``predict``, ``finetune``, ``benchmark``): their argument ``device`` is
+``auto`` unless the caller says otherwise: the CUDA GPU if there is one, else the CPU. ``cpu`` and
+``cuda`` insist. The model is moved there and, at the end, back to where it was. Of several GPUs
+it is the current one of torch (``torch.cuda.set_device``, or ``CUDA_VISIBLE_DEVICES``).
+Functions over arrays (:mod:`obce.homology`) work on the CPU unless they are told otherwise.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +27,12 @@ def pick_device(device: str = "auto") -> torch.device:
     """``auto`` is the CUDA GPU if there is one, else the CPU; ``cpu`` and ``cuda`` insist.
 
     Of many processes on a machine, each has a GPU of its own.
+
+    Raises:
+        ValueError: another name, no GPU where one is asked for, fewer GPUs than processes.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
     """
     check_choice("device", device, DEVICES)
     if device == "cuda" and not torch.cuda.is_available():
@@ -36,7 +50,15 @@ def pick_device(device: str = "auto") -> torch.device:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module in evaluation mode; afterwards each is as it was before."""
+    """Put every module in evaluation mode; afterwards each is as it was before.
+
+    >>> model = nn.Dropout().train()
+    >>> with evaluating(model):
+    ...     model.training
+    False
+    >>> model.training
+    True
+    """
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -48,17 +70,33 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def on_device(model: PreTrainedModel, device: str = "auto") -> Iterator[torch.device]:
-    """Move a model to a device (see :func:`pick_device`) and afterwards back to where it was."""
+    """Move a model to a device (see :func:`pick_device`) and afterwards back to where it was.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> with on_device(model, "cpu") as device:
+    ...     device
+    device(type='cpu')
+    """
+    module: nn.Module = model
     target, home = pick_device(device), model.device
     try:
-        model.to(target)
+        module.to(target)
         yield target
     finally:
-        model.to(home)
+        module.to(home)
 
 
 @contextmanager
 def inference(model: PreTrainedModel, device: str = "auto") -> Iterator[torch.device]:
-    """Evaluation mode on a device, no gradients; the model goes back to its mode and device."""
+    """Evaluation mode on a device, no gradients; the model goes back to its mode and device.
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> with inference(model) as device:
+    ...     hidden = model(**tokenizer("A film.", return_tensors="pt").to(device))[0]
+    >>> hidden.requires_grad
+    False
+    """
     with on_device(model, device) as target, evaluating(model), torch.inference_mode():
         yield target

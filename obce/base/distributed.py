@@ -17,10 +17,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import distributed as dist
 from tqdm.auto import tqdm
@@ -28,6 +31,7 @@ from tqdm.auto import tqdm
 from obce.base.launcher import started_by_launcher
 
 Item = TypeVar("Item")
+Key = TypeVar("Key")
 _store: dist.Store | None = None
 
 
@@ -73,23 +77,41 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def say(line: str) -> None:
+    """A line on stderr for the user, by the main process."""
+    if is_main():
+        tqdm.write(f"obce: {line}", file=sys.stderr)
+
+
 def bar(progress: bool, iterable: Iterable | None = None, **options: Any) -> tqdm:
     """A progress bar (tqdm's, with its ``options``), shown by the main process if asked for."""
     return tqdm(iterable, disable=not (progress and is_main()), **options)
 
 
 def mine(items: Sequence[Item], process: int | None = None) -> Sequence[Item]:
-    """Every P-th item: the share of ``process``, or of this one."""
+    """Every P-th item: the share of ``process``, or of this one.
+
+    >>> mine("abc")  # of one process, all
+    'abc'
+    """
     return items[rank() if process is None else process :: size()]
 
 
 def rounds(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    """The items in groups of P, one for each process, which :func:`mine` picks."""
+    """The items in groups of P, one for each process, which :func:`mine` picks.
+
+    >>> list(rounds("abc"))
+    ['a', 'b', 'c']
+    """
     return (items[start : start + size()] for start in range(0, len(items), size()))
 
 
 def share(count: int, process: int, processes: int) -> slice:
-    """The part of ``count`` units that a process holds: all parts are equal, give or take one."""
+    """The part of ``count`` units that a process holds: all parts are equal, give or take one.
+
+    >>> [share(10, process, 4) for process in range(4)]
+    [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
+    """
     return slice(process * count // processes, (process + 1) * count // processes)
 
 
@@ -135,14 +157,86 @@ def gather(block: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         return block
     padded = _wire(block.new_zeros(max(rows), *block.shape[1:]))
     padded[: len(block)] = block
-    found = [torch.empty_like(padded) for _ in rows]
-    dist.all_gather(found, padded)
-    return torch.cat([part[:count] for part, count in zip(found, rows, strict=True)]).to(
-        block.device
-    )
+    parts = [torch.empty_like(padded) for _ in rows]
+    dist.all_gather(parts, padded)
+    own = [part[:count] for part, count in zip(parts, rows, strict=True)]
+    return torch.cat(own).to(block.device)
 
 
-def _reduce(tensors: Sequence[torch.Tensor], operation: dist.ReduceOp) -> None:
+def gather_shares(
+    own: dict[Key, np.ndarray], widths: dict[Key, int], processes: int
+) -> dict[Key, np.ndarray]:
+    """From a number for each unit of this process's share to those of all units, everywhere.
+
+    Args:
+        own: some arrays by name, ``(units of this share,)`` each.
+        widths: units of all shares together, by name.
+        processes: that the units were shared out among.
+
+    Returns:
+        by name ``(units,)``: float32, of which 4 bytes per unit were sent; with one process what
+        it was given.
+
+    Raises:
+        ValueError: other processes than the units were shared out among.
+    """
+    if processes == 1:
+        return own
+    if processes != size():
+        raise ValueError(f"the units are shared by {processes} processes, which have parted")
+    block = np.concatenate([own[name] for name in own], dtype=np.float32)
+    parts = [[share(widths[name], process, processes) for name in own] for process in range(size())]
+    counts = [[part.stop - part.start for part in each] for each in parts]
+    everything = gather(torch.from_numpy(block), [sum(each) for each in counts])
+    pieces = iter(everything.split([count for each in counts for count in each]))
+    by_process = [{name: next(pieces).numpy() for name in own} for _ in counts]
+    return {name: np.concatenate([each[name] for each in by_process]) for name in own}
+
+
+def transpose_file(path: Path, width: int, rows: Sequence[int], most: int) -> None:
+    """:func:`transpose` of a file of float32 rows, which is replaced.
+
+    Args:
+        path: holds this process's rows before, ``(own rows, width)``, and all rows of its share
+            of the columns after, in the order in which one process would have written them.
+            A process without rows has no file before.
+        width: columns.
+        rows: how many rows each batch of all processes has; batch b is of process b mod P.
+        most: rows of each process that are held in memory at once, about.
+    """
+    path.touch()
+    transposed = path.with_suffix(".transposed")
+    with open(path, "rb") as source, open(transposed, "wb") as target:
+        for piece in _pieces(rows, most):
+            by_process = list(zip(*piece, strict=True))  # rows of each process, round by round
+            totals = [sum(counts) for counts in by_process]
+            block = np.fromfile(source, np.float32, totals[rank()] * width).reshape(-1, width)
+            columns = transpose(torch.from_numpy(block), totals)
+            # From the order of the processes to that of the batches: round by round, and in each
+            # round process by process.
+            parts = iter(columns.split([count for counts in by_process for count in counts]))
+            batches = [[next(parts) for _ in counts] for counts in by_process]
+            for one_round in zip(*batches, strict=True):
+                for part in one_round:
+                    target.write(np.ascontiguousarray(part.numpy()).data)
+    os.replace(transposed, path)
+
+
+def _pieces(rows: Sequence[int], most: int) -> Iterator[list[list[int]]]:
+    """Rounds of batches that are exchanged at once: about ``most`` rows of each process.
+
+    A round is one batch of each process, given as its number of rows: 0 where none is left.
+    """
+    piece: list[list[int]] = []
+    for one_round in rounds(rows):
+        if piece and sum(max(each) for each in piece) + max(one_round) > most:
+            yield piece
+            piece = []
+        piece.append([*one_round] + [0] * (size() - len(one_round)))
+    yield piece
+
+
+def _reduce(tensors: Sequence[torch.Tensor], operation: Any) -> None:
     for tensor in tensors if size() > 1 else ():
         travelling = _wire(tensor)
         dist.all_reduce(travelling, operation)
@@ -175,7 +269,11 @@ def from_main(*tensors: torch.Tensor) -> None:
 
 
 def told_by_main(value: Any, by: int = 0) -> Any:
-    """The main process's value (or that of another one), which must be plain JSON."""
+    """The main process's value (or that of another one), which must be plain JSON.
+
+    >>> told_by_main({"plan": "ready"})
+    {'plan': 'ready'}
+    """
     if size() == 1:
         return value
     text = json.dumps(value).encode() if rank() == by else b""
@@ -191,7 +289,11 @@ def told_by_main(value: Any, by: int = 0) -> Any:
 
 
 def any_of(*flags: bool) -> list[bool]:
-    """For each flag, whether it is up on any of the processes."""
+    """For each flag, whether it is up on any of the processes.
+
+    >>> any_of(True, False)
+    [True, False]
+    """
     numbers = torch.tensor([int(flag) for flag in flags])
     add_up(numbers)
     return [number > 0 for number in numbers.tolist()]

@@ -6,24 +6,34 @@ command line can say what there is, or refuse what there is not, at once.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 KINDS = ("query", "key", "value", "attention_output", "intermediate", "output")
 
-CLOUDS = ("mean", "texts", "tokens", "cls")
-DEFAULT_CLOUD = "mean"
+Cloud = Literal["mean", "texts", "tokens", "cls"]
+CLOUDS: tuple[Cloud, ...] = get_args(Cloud)
+DEFAULT_CLOUD: Cloud = "mean"
 
-CLOUD_SCORES = ("merge_radius", "total_persistence", "persistent_entropy", "std", "rms")
-SCORES = (*CLOUD_SCORES, "random", "magnitude", "taylor")
-DEFAULT_SCORE = "merge_radius"
+CloudScore = Literal["merge_radius", "total_persistence", "persistent_entropy", "std", "rms"]
+CLOUD_SCORES: tuple[CloudScore, ...] = get_args(CloudScore)
+Score = Literal[CloudScore, "random", "magnitude", "taylor"]
+SCORES: tuple[Score, ...] = get_args(Score)
+DEFAULT_SCORE: Score = "merge_radius"
 
-LEVELS = {"light": 25.0, "medium": 50.0, "severe": 75.0}  # percentiles: the three quartiles
-SCOPES = ("layer", "network")
-HEADS = ("equal", "free")
+Level = Literal["light", "medium", "severe"]
+# percentiles: the three quartiles
+LEVELS: dict[str, float] = dict(zip(get_args(Level), (25.0, 50.0, 75.0), strict=True))
+Scope = Literal["layer", "network"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+Heads = Literal["equal", "free"]
+HEADS: tuple[Heads, ...] = get_args(Heads)
 # Chosen by a trial on SST-2 and STS-B: see the README.
 DEFAULT_KINDS = ("value", "intermediate")
 TOLERANCE = 0.001  # a budget is met to within 0.1 points
 
-REPAIRS = ("none", "constant", "least_squares")
-DEFAULT_REPAIR = "least_squares"  # of the command line; in Python the caller names one
+Repair = Literal["none", "constant", "least_squares"]
+REPAIRS: tuple[Repair, ...] = get_args(Repair)
+DEFAULT_REPAIR: Repair = "least_squares"  # of the command line; in Python the caller names one
 # With few calibration texts, a smaller ridge fits chance: the error on held-out texts grows.
 # With 2,000 texts, 1e-4 to 0.1 gave nearly the same accuracy.
 RIDGE = 0.1

@@ -19,6 +19,9 @@ def on_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
 
     NumPy releases the interpreter's lock in its loops, so that plain threads share the cores.
     ``work`` must not come here again: it would wait for itself.
+
+    >>> on_threads(len, ["a", "bcd"])
+    [1, 3]
     """
     threads = torch.get_num_threads()
     if threads == 1 or len(items) < 2:

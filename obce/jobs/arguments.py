@@ -7,6 +7,7 @@ at once.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from obce.base.settings import (
     SCOPES,
     SCORES,
 )
+from obce.tasks import Task, data_sha256, get_task, load, own_task
+from obce.tasks.own import LABEL, TEXT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from obce.units import Group
 
 TARGETS = ("keep_total", "keep_encoder", "percentile", "level")
+SPLITS = ("train", "dev", "test", "validation", "valid", "data")  # names that tell nothing
+WEIGHTS = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.txt")
 
 
 def named(path: str | None) -> str | None:
@@ -53,30 +58,150 @@ def named(path: str | None) -> str | None:
     return f"{Path(whole).name} ({hashlib.sha256(whole.encode()).hexdigest()[:8]})"
 
 
+def contents_sha256(path: str | None) -> str | None:
+    """Hash of a file, or of what makes a model of a folder: what was changed in place is other."""
+    if path is None or not Path(path).exists():
+        return None
+    whole = Path(path)
+    files = sorted(file for pattern in WEIGHTS for file in whole.glob(pattern))
+    digest = hashlib.sha256()
+    for file in files if whole.is_dir() else [whole]:
+        digest.update(file.name.encode())
+        with open(file, "rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def as_named(path: str | None) -> str | None:
+    """A file for a record: its name, and a hash of what it holds, wherever it lies."""
+    found = contents_sha256(path)
+    return path if path is None or found is None else f"{Path(path).name} (sha256 {found[:16]})"
+
+
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """What differs between two jobs' arguments, one line each.
+
+    >>> differences({"cut": {"level": "light"}}, {"cut": {"level": "severe"}})
+    ["cut.level ('light' there, 'severe' here)"]
+    """
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        found = []
+        for key in sorted({*before, *now}):
+            inner = f"{name}.{key}" if name else str(key)
+            found += differences(before.get(key), now.get(key), inner)
+        return found
+    return [] if before == now else [f"{name} ({before!r:.40} there, {now!r:.40} here)"]
+
+
 @dataclass
 class Data:
-    """Where the rows of a task come from, and how many of them are used."""
+    """Which rows a job works on, and how many of them: those of a task by its name, a user's own
+    labelled files, or texts without labels.
 
-    task: str
+    In Python, ``task`` may be a :class:`~obce.tasks.Task`, such as :func:`~obce.tasks.own_task`
+    makes of any ``datasets.Dataset``.
+    """
+
+    task: str | Task | None = None
     glue_dir: str | None = None
     train_limit: int | None = None
     dev_limit: int | None = None
     seed: int = 0
+    train_file: str | None = None
+    dev_file: str | None = None
+    text_column: str = TEXT
+    text_pair_column: str | None = None
+    label_column: str = LABEL
+    regression: bool | None = None
+    texts_file: str | None = None
+    texts_field: str | None = None
+    label_map: Mapping[str, str] | None = None
+    """What the task calls the model's labels."""
+
+    def check(self) -> None:
+        """Find contradictions before anything is read."""
+        given = [
+            self.task is not None,
+            self.train_file is not None or self.dev_file is not None,
+            self.texts_file is not None,
+        ]
+        if sum(given) != 1:
+            raise ValueError(
+                "say which data: a task, your own train-file and dev-file, or a texts-file; "
+                f"{sum(given)} of these are given"
+            )
+        if isinstance(self.task, str):
+            self.task = get_task(self.task).name
+        if self.texts_field is not None and self.texts_file is None:
+            raise ValueError("texts-field names a column of a texts-file: give one")
+
+    @property
+    def labelled(self) -> bool:
+        return self.texts_file is None
+
+    @property
+    def title(self) -> str:
+        """What folders and headings call the data."""
+        if self.task is not None:
+            return get_task(self.task).name
+        stem = Path(self.texts_file or self.train_file or self.dev_file or "").stem
+        return "own" if stem.lower() in SPLITS else stem
 
     def as_record(self) -> dict[str, Any]:
-        return asdict(self) | {"glue_dir": named(self.glue_dir)}
+        """The arguments that matter for these data, without paths."""
+        common: dict[str, Any] = {"seed": self.seed, "train_limit": self.train_limit}
+        if not self.labelled:
+            file = as_named(self.texts_file)
+            return common | {"texts_file": file, "texts_field": self.texts_field}
+        common["dev_limit"] = self.dev_limit
+        if self.label_map:
+            common["label_map"] = dict(self.label_map)
+        if isinstance(self.task, Task) and self.task.data:  # rows from Python
+            common["rows"] = {name: data_sha256(rows) for name, rows in self.task.data.items()}
+        if self.task is not None:
+            return common | {"task": self.title, "glue_dir": named(self.glue_dir)}
+        names = ("text_column", "text_pair_column", "label_column", "regression")
+        files = {name: as_named(getattr(self, name)) for name in ("train_file", "dev_file")}
+        return common | files | {name: getattr(self, name) for name in names}
 
-    def train(self, limit: int | None = None) -> Dataset:
-        """The training rows, or ``limit`` of them."""
-        return self._rows("train", limit or self.train_limit)
+    def find_task(self, labels: tuple[str, ...] | None = None) -> Task:
+        """The task; of own files, with the classes in the order of the model's ``labels``."""
+        if self.task is not None:
+            return get_task(self.task)
+        if labels is not None and self.regression is None:
+            regression: bool | None = False
+        else:
+            regression = self.regression
+        return own_task(
+            self.train_file,
+            self.dev_file,
+            text_column=self.text_column,
+            text_pair_column=self.text_pair_column,
+            label_column=self.label_column,
+            regression=regression,
+            labels=labels,
+            name=self.title,
+        )
 
-    def dev(self) -> Dataset:
-        return self._rows("dev", self.dev_limit)
+    def rows(self, task: Task, split: str) -> Dataset:
+        """The rows of a split, as many as are to be used."""
+        if split not in task.rows:
+            raise ValueError(f"{task.name} has no {split} rows{_advice(task, split)}")
+        limit = self.train_limit if split == "train" else self.dev_limit
+        return load(task, split, self.glue_dir, limit, self.seed)
 
-    def _rows(self, split: str, limit: int | None) -> Dataset:
-        from obce import tasks
+    def sample(self, rows: Dataset, count: int) -> Dataset:
+        """``count`` of the rows at random, or all, if there are no more."""
+        if count >= len(rows):
+            return rows
+        return rows.select(random.Random(self.seed).sample(range(len(rows)), count))
 
-        return tasks.load(self.task, split, self.glue_dir, limit, self.seed)
+
+def _advice(task: Task, split: str) -> str:
+    if task.name == "ax":
+        return ": it is a test set; obce predict --task ax takes a model fine-tuned on mnli"
+    return f": give a {split}-file" if task.data else ""
 
 
 @dataclass
@@ -100,6 +225,10 @@ class Analysis:
     special_tokens: bool = True
     buckets: int | None = None
     """Stream the texts through so many buckets per unit, instead of keeping all outputs."""
+
+    def as_record(self, scored: bool) -> dict[str, Any]:
+        """The arguments that matter: where nothing is scored, the length for the repair."""
+        return asdict(self) if scored else {"max_length": self.max_length}
 
     def check(self) -> None:
         """Find contradictions before anything is computed."""
@@ -146,6 +275,11 @@ class Cut:
                 raise ValueError(f"{name}={value:g}: it must be above 0 and at most 1")
         if self.percentile is not None and not 0 <= self.percentile <= 100:
             raise ValueError(f"percentile={self.percentile:g}: it must be from 0 to 100")
+        if self.percentile is not None and 0 < self.percentile < 1:
+            raise ValueError(
+                f"percentile={self.percentile:g} would cut {self.percentile:g} % of the units: for "
+                f"a share of {self.percentile:g}, write {100 * self.percentile:g}"
+            )
         if self.level is not None:
             check_choice("level", self.level, LEVELS)
         for kind in self.kinds:
@@ -156,6 +290,21 @@ class Cut:
         check_choice("repair", self.repair, REPAIRS)
         if not self.ridge >= 0:
             raise ValueError(f"ridge={self.ridge:g}: it must not be negative")
+
+    def as_record(self) -> dict[str, Any]:
+        """The arguments that matter: a plan says itself which units stay."""
+        names = [*TARGETS, "repair"]
+        if self.plan_file is None:
+            names += ["scope", "heads", "multiple_of"]
+        if self.repair != "none":
+            names += ["repair_texts"]
+        if self.repair == "least_squares":
+            names += ["ridge"]
+        record = {name: getattr(self, name) for name in names}
+        if self.plan_file is None:
+            record["kinds"] = list(self.kinds)
+        files = {name: as_named(getattr(self, name)) for name in ("plan_file", "scores_file")}
+        return record | files
 
     def check_for(self, model: PreTrainedModel) -> None:
         """Find what this model cannot be cut by, before it is trained: read the plan or the

@@ -1,33 +1,51 @@
-"""The main job: from a model and a task to a smaller model, evaluated at every stage."""
+"""The main job: from a model to a smaller one, judged at every stage.
+
+What it is judged by, labels or the dense model's outputs, is :mod:`obce.jobs.judges`' matter.
+"""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from obce import plots, tasks
 from obce.base import distributed
 from obce.base.devices import on_device, pick_device
+from obce.base.files import replacing
+from obce.base.lock import alone_in_out
 from obce.jobs import card
-from obce.jobs.arguments import Analysis, Cut, Data, Tuning, named
-from obce.jobs.steps import check_out, record_at, score_units, training_record
+from obce.jobs.arguments import Analysis, Cut, Data, Tuning, contents_sha256, named
+from obce.jobs.estimates import say_stages
+from obce.jobs.folders import check_out, check_same, finished, state_at
+from obce.jobs.judges import Judge, LoadedModel, judge_of
+from obce.jobs.progress import bars, stage
+from obce.jobs.scoring import score_units
 from obce.pruning import Plan
 from obce.repairs import repair
-from obce.running.evaluation import evaluate
-from obce.running.loading import Classifier, load_classifier, save_classifier
-from obce.running.records import STAGES, model_name, save_record
+from obce.running.records import STAGES, model_name, save_sealed
 from obce.running.speed import time_side_by_side
-from obce.running.training import finetune
 from obce.scores import Scores
 from obce.surgery import cut
 from obce.texts import length_limit
 from obce.units import count_parameters, dense_bert
 
+FILES = ("README.md", "config.json", "model.safetensors", "plan.json", "scores.safetensors")
 
+
+class Known(NamedTuple):
+    """What is known of the dense model when several budgets are cut from it: its name (None: the
+    folder's), how it was fine-tuned, and its stage in the record of the first of them."""
+
+    source: str | None
+    tuning: dict[str, Any] | None
+    dense: dict[str, Any] | None
+
+
+@alone_in_out
 def compress_job(
     name: str,
     out: Path,
@@ -38,27 +56,56 @@ def compress_job(
     tuning: Tuning,
     again: float = 0.0,
     resume: bool = True,
+    timing: bool = True,
     device: str = "auto",
     progress: bool = True,
+    known: Known | None = None,
 ) -> dict[str, Any]:
-    """The main job: from a model and a task to a smaller model, evaluated at every stage.
+    """The main job: from a model to a smaller one, judged at every stage.
 
-    Load (and fine-tune, if the model has no head for the task), analyze, plan, cut, repair,
-    fine-tune ``again`` for that many epochs, evaluate before and after each step, and save into
-    ``out``: the model, its card, ``plan.json``, ``scores.safetensors`` and ``record.json``.
+    With labels: load (and fine-tune, if the model has no head for the task), analyze, plan, cut,
+    repair, fine-tune ``again`` for that many epochs, evaluate before and after each step. With
+    texts alone: load, analyze, plan, cut, repair, compare with the dense model on texts held back.
+    Saved into ``out``: the model, its card, ``plan.json``, ``scores.safetensors``, ``record.json``.
+
+    Args:
+        resume: go on where the same job was interrupted, or return its record, marked
+            ``nothing_was_run``, where it has ended; else start over.
+        timing: whether dense and compressed model are timed side by side at the end.
 
     Raises:
-        ValueError: bad arguments, or ``out`` holds another job's result.
+        ValueError: bad arguments, or ``out`` holds another job's result or somebody's files.
     """
     cut.check()
     analysis.check()
-    check_out(name, out)
-    job = _Compression(name, out, data, analysis, cut, tuning, again, resume, device, progress)
-    if done := record_at(out / "record.json"):
-        if done.get("arguments") == job.arguments:
-            return done
-        raise ValueError(f"{out} holds the result of other arguments: choose another folder")
-    return job.run()
+    data.check()
+    if again and not data.labelled:
+        raise ValueError("finetune-epochs: fine-tuning needs labels, and these are texts alone")
+    check_out(name, out, FILES)
+    scored = cut.plan_file is None and cut.scores_file is None
+    arguments = {
+        "model": named(name),
+        "model_sha256": contents_sha256(name),
+        "data": data.as_record(),
+        "analysis": analysis.as_record(scored),
+        "cut": cut.as_record(),
+        "tuning": asdict(tuning) if data.labelled else {"max_length": tuning.max_length},
+        "again": again,
+        "timing": timing,
+    }
+    if resume and (done := finished(out / "record.json", arguments)):
+        distributed.by_main(lambda: tidy(out))  # it may have been killed while it did that
+        return done
+    judge = judge_of(name, data, tuning, device, progress)
+    job = _Compression(name, out, arguments, judge, analysis, cut, tuning, device, progress, known)
+    return job.run(again, resume, timing)
+
+
+def tidy(out: Path) -> None:
+    """Remove what only an interrupted job needs."""
+    (out / "state.json").unlink(missing_ok=True)
+    for folder in ("repaired", "finetuned"):
+        shutil.rmtree(out / folder, ignore_errors=True)
 
 
 class _Compression:
@@ -68,68 +115,37 @@ class _Compression:
         self,
         name: str,
         out: Path,
-        data: Data,
+        arguments: dict[str, Any],
+        judge: Judge,
         analysis: Analysis,
         cut: Cut,
         tuning: Tuning,
-        again: float,
-        resume: bool,
         device: str,
         progress: bool,
+        known: Known | None,
     ):
-        self.name, self.out, self.data, self.analysis = name, out, data, analysis
-        self.cut, self.tuning, self.again = cut, tuning, again
-        self.resume, self.device, self.progress = resume, device, progress
-        self.arguments = {
-            "model": named(name),
-            "data": data.as_record(),
-            "analysis": asdict(analysis),
-            "cut": asdict(cut)
-            | {
-                "kinds": list(cut.kinds),
-                "plan_file": named(cut.plan_file),
-                "scores_file": named(cut.scores_file),
-            },
-            "tuning": asdict(tuning),
-            "again": again,
-        }
+        self.name, self.out, self.judge = name, out, judge
+        self.analysis, self.cut, self.tuning = analysis, cut, tuning
+        self.device, self.progress, self.known = device, progress, known
+        self.arguments = arguments
         self.state_path = out / "state.json"
-        self.state = self._state_so_far()
-        self.dev, self.train = data.dev(), data.train()
+        self.state: dict[str, Any] = {"arguments": arguments, "stages": {}}
 
-    def _state_so_far(self) -> dict[str, Any]:
-        before = record_at(self.state_path) if self.resume else None
-        if before is None:
-            return {"arguments": self.arguments, "stages": {}}
-        if before["arguments"] != self.arguments:
-            raise ValueError(
-                f"{self.out} holds an unfinished job with other arguments: choose another folder, "
-                "or start over with --no-resume"
-            )
-        return before
-
-    def run(self) -> dict[str, Any]:
-        source, dense = self._dense()
-        small, plan = self._small(source, dense)
-        if self.again:
-            small = self._finetuned(source, small, plan)
-        return self._finish(source, dense, small, plan)
-
-    def _dense(self) -> tuple[str, Classifier]:
-        """The model's name, and the dense model, fine-tuned for the task (if it was not, here)."""
-        classifier = load_classifier(self.name, self.data.task, self.data.seed)
-        self._check_for(classifier.model)
-        source = model_name(classifier.model)
-        # Only now is the input known to be good: nothing was written before.
-        distributed.by_main(lambda: self.out.mkdir(parents=True, exist_ok=True))
-        if not classifier.fine_tuned:
-            folder = self.out / "dense"
-            if "tuning" not in self.state:
-                self.state["tuning"] = self._tune(classifier, folder, self.tuning.epochs)
-                self._save_state()
-            classifier = load_classifier(folder, self.data.task)
-        self._evaluate("dense", source, classifier.model, classifier.tokenizer, plan=None)
-        return source, classifier
+    def run(self, again: float, resume: bool, timing: bool) -> dict[str, Any]:
+        if resume and (before := state_at(self.state_path)):
+            check_same(before, self.arguments, self.out, "an unfinished job with other arguments")
+            self.state = before
+        loaded = self.judge.load(self.name)
+        self._check_for(loaded.model)
+        source = (self.known and self.known.source) or model_name(loaded.model)
+        distributed.by_main(lambda: self._start(resume))
+        say_stages(self.judge, loaded, self.analysis, self.cut, self.tuning, again, timing,
+                   self.state, self.device, self.progress)  # fmt: skip
+        dense = self._dense(source, loaded, resume)
+        small, plan = self._small(source, dense, keep=bool(again))
+        if again:
+            small = self._finetuned(source, small, plan, again, resume)
+        return self._finish(source, dense, small, plan, timing)
 
     def _check_for(self, model: PreTrainedModel) -> None:
         """Find what would fail after hours of training, before it."""
@@ -138,46 +154,79 @@ class _Compression:
             length_limit(dense_bert(model), limit)
         self.cut.check_for(model)
 
-    def _tune(self, classifier: Classifier, folder: Path, epochs: float) -> dict[str, Any]:
-        training = finetune(
-            classifier.model,
-            classifier.tokenizer,
-            self.data.task,
-            train=self.train,
-            output_dir=folder,
-            seed=self.data.seed,
-            resume=self.resume,
-            device=self.device,
-            progress=self.progress,
-            **(asdict(self.tuning) | {"epochs": epochs}),
-        )
-        return training_record(training, self.train, self.data.task) | {"epochs": epochs}
+    def _start(self, resume: bool) -> None:
+        """Only now is the input known to be good: nothing was written, or removed, before."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            (self.out / "record.json").unlink(missing_ok=True)
+        if not self.state["stages"] and "tuning" not in self.state:
+            tidy(self.out)
 
-    def _small(self, source: str, dense: Classifier) -> tuple[Classifier, Plan]:
+    def _dense(self, source: str, loaded: LoadedModel, resume: bool) -> LoadedModel:
+        """The dense model, fine-tuned for the task (if it was not, here) and judged."""
+        if self.known and self.known.dense and "dense" not in self.state["stages"]:
+            self.state["stages"]["dense"] = self.known.dense
+            if self.known.tuning:
+                self.state["tuning"] = self.known.tuning
+        if not self.judge.is_ready(loaded):
+            folder = self.out / "dense"
+            if "tuning" not in self.state:
+                with stage("fine-tune the dense model", self.progress):
+                    tuned = self.judge.tune(loaded, folder, self.tuning.epochs, resume)
+                self.state["tuning"] = tuned
+                self._save_state()
+            loaded = self.judge.reload(folder)
+        self._judge("dense", source, loaded, loaded.model, plan=None)
+        return loaded
+
+    def _small(self, source: str, dense: LoadedModel, keep: bool) -> tuple[LoadedModel, Plan]:
         """Score, plan, cut and repair; or what an interrupted run had got there."""
         repaired = self.out / "repaired"
         if distributed.by_main((repaired / "config.json").is_file):
-            return load_classifier(repaired, self.data.task), Plan.load(self.out / "plan.json")
-        model, tokenizer, _ = dense
+            return self.judge.reload(repaired), Plan.load(self.out / "plan.json")
         plan = self._plan(dense)
-        small = cut(model, plan)
-        self._evaluate("cut", source, small, tokenizer, plan)
+        small = cut(dense.model, plan)
+        self._judge("cut", source, dense, small, plan)
         if self.cut.repair != "none":
-            self.state["repair"] = self._repair(dense, small, plan)
-            self._evaluate("repaired", source, small, tokenizer, plan)
+            with stage("repair", self.progress):
+                self.state["repair"] = self._repair(dense, small, plan)
+            self._judge("repaired", source, dense, small, plan)
         small.config.name_or_path = self.out.name
+        loaded = dense._replace(model=small)
 
         def save() -> None:
             plan.save(self.out / "plan.json")
-            if self.again:
-                save_classifier(small, tokenizer, repaired)
+            if keep:
+                self.judge.save(loaded, repaired)
 
         distributed.by_main(save)
         self._save_state()
-        return Classifier(small, tokenizer, True), plan
+        return loaded, plan
 
-    def _repair(self, dense: Classifier, small: PreTrainedModel, plan: Plan) -> dict[str, Any]:
-        rows = self.data.train(self.cut.repair_texts)
+    def _plan(self, dense: LoadedModel) -> Plan:
+        """The plan from a file, or from scores, which are saved with their figure."""
+        if self.cut.plan_file is not None:
+            found = Plan.load(self.cut.plan_file)
+            found.check(dense.model)
+            return replace(found, dense=count_parameters(dense.model))
+        if self.cut.scores_file is not None:
+            scores = Scores.load(self.cut.scores_file)
+        else:
+            with stage("analyze", self.progress):
+                scores = score_units(
+                    dense, self.judge, self.analysis, self.device, bars(self.progress)
+                )
+        made = self.cut.plan(dense.model, scores)
+
+        def save() -> None:
+            scores.save(self.out / "scores.safetensors")
+            plots.save(plots.scores_by_layer(scores, made), self.out / "scores.png")
+
+        distributed.by_main(save)
+        return made
+
+    def _repair(self, dense: LoadedModel, small: PreTrainedModel, plan: Plan) -> dict[str, Any]:
+        rows = self.judge.sample(self.cut.repair_texts)
         with on_device(dense.model, self.device), on_device(small, self.device):
             fits = repair(
                 dense.model,
@@ -188,7 +237,7 @@ class _Compression:
                 method=self.cut.repair,
                 max_length=self.analysis.max_length,
                 ridge=self.cut.ridge,
-                progress=self.progress,
+                progress=bars(self.progress),
             )
         return {
             "repair": self.cut.repair,
@@ -197,112 +246,92 @@ class _Compression:
             "fits": [asdict(fit) for fit in fits],
         }
 
-    def _plan(self, dense: Classifier) -> Plan:
-        """The plan from a file, or from scores, which are saved with their figure."""
-        if self.cut.plan_file is not None:
-            found = Plan.load(self.cut.plan_file)
-            found.check(dense.model)
-            return replace(found, dense=count_parameters(dense.model))
-        if self.cut.scores_file is not None:
-            scores = Scores.load(self.cut.scores_file)
-        else:
-            scores = score_units(dense, self.data, self.analysis, self.device, self.progress)
-        made = self.cut.plan(dense.model, scores)
-
-        def save() -> None:
-            scores.save(self.out / "scores.safetensors")
-            plots.save(plots.scores_by_layer(scores, made), self.out / "scores.png")
-
-        distributed.by_main(save)
-        return made
-
-    def _finetuned(self, source: str, small: Classifier, plan: Plan) -> Classifier:
+    def _finetuned(
+        self, source: str, small: LoadedModel, plan: Plan, epochs: float, resume: bool
+    ) -> LoadedModel:
         folder = self.out / "finetuned"
         if "tuning_again" not in self.state:
-            self.state["tuning_again"] = self._tune(small, folder, self.again)
+            with stage("fine-tune again", self.progress):
+                self.state["tuning_again"] = self.judge.tune(small, folder, epochs, resume)
             self._save_state()
-        small = load_classifier(folder, self.data.task)
-        self._evaluate("finetuned", source, small.model, small.tokenizer, plan)
+        small = self.judge.reload(folder)
+        self._judge("finetuned", source, small, small.model, plan)
         return small
 
-    def _evaluate(
+    def _judge(
         self,
-        stage: str,
+        name: str,
         source: str,
+        dense: LoadedModel,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
         plan: Plan | None,
     ) -> None:
-        if stage in self.state["stages"]:
+        """Add a stage to the record, unless an interrupted run has."""
+        if name in self.state["stages"]:
             return
-        data = self.data
-        options: dict[str, Any] = {
-            "seed": data.seed,
-            "max_length": self.tuning.max_length,
-            "device": self.device,
-            "progress": self.progress,
-        }
-        context = {
+        context: dict[str, Any] = {
             "model": source,
-            "stage": STAGES[stage],
-            "order": self._order(stage),
-            **({"plan": plan.summary()} if plan else {}),
+            "stage": STAGES[name],
+            "order": self._order(name),
         }
-        record = evaluate(model, tokenizer, data.task, dataset=self.dev, context=context, **options)
-        if "dev_mismatched" in tasks.get_task(data.task).rows:  # MNLI's second dev set
-            rows = {"folder": data.glue_dir, "limit": data.dev_limit}
-            other = evaluate(model, tokenizer, data.task, split="dev_mismatched", **rows, **options)
-            names = ("metrics", "rows_used", "rows_official", "complete", "data_sha256")
-            record["dev_mismatched"] = {name: other[name] for name in names}
-            record["metrics"] |= {f"{n}_mismatched": v for n, v in other["metrics"].items()}
-        self.state["stages"][stage] = record
+        if plan is not None:
+            context["plan"] = plan.summary()
+        with stage(f"judge: {STAGES[name]}", self.progress):
+            self.state["stages"][name] = self.judge.judge(dense, model, context)
         self._save_state()
 
     def _save_state(self) -> None:
-        distributed.by_main(lambda: save_record(self.state, self.state_path))
+        distributed.by_main(lambda: save_sealed(self.state, self.state_path))
 
-    def _order(self, stage: str) -> str:
-        steps = ["fine-tune"]
-        if stage != "dense":
-            steps += ["analyze", "cut"]
-        if stage in ("repaired", "finetuned") and self.cut.repair != "none":
+    def _order(self, name: str) -> str:
+        steps = ["fine-tune"] if "tuning" in self.state else []
+        if name != "dense":
+            steps += ["analyze", "cut"] if self.cut.plan_file is None else ["cut"]
+        if name in ("repaired", "finetuned") and self.cut.repair != "none":
             steps.append(f"repair ({self.cut.repair})")
-        if stage == "finetuned":
+        if name == "finetuned":
             steps.append("fine-tune")
-        return " -> ".join(steps)
+        return " -> ".join(steps) or "as it came"
 
     def _finish(
-        self, source: str, dense: Classifier, small: Classifier, plan: Plan
+        self,
+        source: str,
+        dense: LoadedModel,
+        small: LoadedModel,
+        plan: Plan,
+        timing: bool,
     ) -> dict[str, Any]:
         def time() -> dict[str, dict[str, Any]]:
             return time_side_by_side(
                 {"dense": dense, "compressed": small},
-                tasks.texts(self.dev)[:1000],
-                progress=self.progress,
+                tasks.texts(self.judge.judged.select(range(min(1000, len(self.judge.judged))))),
+                progress=bars(self.progress),
                 max_length=self.tuning.max_length,
                 device=self.device,
             )
 
         record = {
             **self.state,
-            "task": self.data.task,
+            "task": self.judge.title,
             "model": source,
+            "about": card.about(self.name, source, self.judge, small),
             "parameters": {
                 "dense": count_parameters(dense.model)._asdict(),
                 "compressed": count_parameters(small.model)._asdict(),
             },
             "plan": plan.summary(),
-            "timing": distributed.by_main(time),
         }
+        if timing:
+            with stage("time both models", self.progress):
+                record["timing"] = distributed.by_main(time)
 
         def save() -> None:
-            save_classifier(small.model, small.tokenizer, self.out)
+            self.judge.save(small, self.out)
             text = card.model_card(record, plan)
-            (self.out / "README.md").write_text(text, encoding="utf-8")
-            save_record(record, self.out / "record.json")
-            self.state_path.unlink(missing_ok=True)
-            for folder in ("repaired", "finetuned"):
-                shutil.rmtree(self.out / folder, ignore_errors=True)
+            with replacing(self.out / "README.md") as part:
+                part.write_text(text, encoding="utf-8")
+            save_sealed(record, self.out / "record.json")
+            tidy(self.out)
 
         distributed.by_main(save)
         return record

@@ -6,33 +6,44 @@ the job's records; the folder must be one that all of them see.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from datasets import Dataset
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
-from obce import plots, tasks
-from obce.activations import collect
+from obce import plots
 from obce.base import distributed
-from obce.base.devices import on_device
+from obce.base.lock import alone_in_out
 from obce.base.settings import BATCH_SIZE
-from obce.jobs.arguments import Analysis, Cut, Data, Tuning, named
+from obce.jobs.arguments import Analysis, Cut, Data, Tuning, contents_sha256, named
+from obce.jobs.folders import check_out, finished
+from obce.jobs.judges import check_enough, judge_of, training_record
+from obce.jobs.labels import load_labelled, model_labels
+from obce.jobs.progress import bars, stage
+from obce.jobs.scoring import score_units
 from obce.pruning import Plan
 from obce.running.evaluation import evaluate
-from obce.running.export import quantize, to_onnx
-from obce.running.loading import Classifier, load_bert, load_classifier
-from obce.running.records import environment, load_record, model_name, model_sha256, save_record
+from obce.running.export import OnnxClassifier, export
+from obce.running.loading import Classifier, load_bert, load_model
+from obce.running.records import (
+    environment,
+    model_name,
+    model_sha256,
+    save_record,
+    save_sealed,
+)
 from obce.running.speed import Benchmark, benchmark
-from obce.running.streaming import check_buckets, stream
-from obce.running.training import Training, finetune
-from obce.scores import Scores, score
-from obce.units import KINDS, dense_bert
+from obce.running.training import finetune
+from obce.scores import Scores
+from obce.tasks import Task
+from obce.tasks.glue import labels_of
+from obce.units import KINDS
 
 
+@alone_in_out
 def analyze_job(
     name: str,
     out: Path,
@@ -42,7 +53,7 @@ def analyze_job(
     device: str = "auto",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Score all units of a model over a task's training texts.
+    """Score all units of a model over a task's training texts, or over texts without labels.
 
     Writes ``scores.safetensors``, ``scores.png`` and ``analysis.json`` into ``out``.
 
@@ -50,14 +61,18 @@ def analyze_job(
         the record: per kind and layer the quartiles of the score.
     """
     analysis.check()
-    check_out(name, out)
-    classifier = load_classifier(name, data.task, data.seed)
-    scores = score_units(classifier, data, analysis, device, progress)
+    data.check()
+    check_out(name, out, ("scores.safetensors", "scores.png"))
+    judge = judge_of(name, data, Tuning(), device, progress)
+    loaded = judge.load(name)
+    with stage("analyze", progress):
+        scores = score_units(loaded, judge, analysis, device, bars(progress))
     record = {
-        "task": data.task,
-        "model": model_name(classifier.model),
-        "model_sha256": model_sha256(classifier.model),
-        "fine_tuned": classifier.fine_tuned,
+        "task": judge.title,
+        "arguments": analysis_arguments(name, data, analysis),
+        "model": model_name(loaded.model),
+        "model_sha256": model_sha256(loaded.model),
+        "fine_tuned": judge.is_ready(loaded),
         **scores.info,
         "quartiles": {
             kind: {
@@ -73,50 +88,19 @@ def analyze_job(
         out.mkdir(parents=True, exist_ok=True)
         scores.save(out / "scores.safetensors")
         plots.save(plots.scores_by_layer(scores), out / "scores.png")
-        save_record(record, out / "analysis.json")
+        save_sealed(record, out / "analysis.json")
 
     distributed.by_main(save)
     return record
 
 
-def score_units(
-    classifier: Classifier, data: Data, analysis: Analysis, device: str, progress: bool
-) -> Scores:
-    """Score all units over training texts; ``info["corpus"]`` says which."""
-    model, tokenizer, _ = classifier
-    dense_bert(model)
-    rows = data.train(analysis.texts)
-    texts = tasks.texts(rows)
-    corpus = {
-        "task": data.task,
-        "split": "train",
-        "texts": len(rows),
-        "data_sha256": tasks.data_sha256(rows),
+def analysis_arguments(name: str, data: Data, analysis: Analysis) -> dict[str, Any]:
+    return {
+        "model": named(name),
+        "model_sha256": contents_sha256(name),
+        "data": data.as_record(),
+        "analysis": asdict(analysis),
     }
-    reading: dict[str, Any] = {"max_length": analysis.max_length, "progress": progress}
-    with on_device(model, device):
-        if analysis.score in ("random", "magnitude"):
-            scores = score(None, analysis.score, model=model, seed=data.seed)
-        elif analysis.score == "taylor":
-            scores = score(
-                None, "taylor", model=model, labels=rows["label"], texts=texts,
-                tokenizer=tokenizer, max_length=analysis.max_length,
-            )  # fmt: skip
-        elif analysis.buckets is not None:
-            check_buckets(analysis.buckets)
-            reading |= {"special_tokens": analysis.special_tokens, "buckets": analysis.buckets}
-            scores = stream(model, tokenizer, texts, **reading)
-            corpus["tokens"] = scores.info["tokens"]
-        else:
-            reading |= {"special_tokens": analysis.special_tokens, "clouds": (analysis.cloud,)}
-            with collect(model, tokenizer, texts, **reading) as activations:
-                scores = score(
-                    activations, analysis.score, cloud=analysis.cloud, device=device,
-                    progress=progress,
-                )  # fmt: skip
-                corpus["tokens"] = int(activations.counted.sum())
-    scores.info["corpus"] = corpus
-    return scores
 
 
 def plan_job(name: str, out: Path, cut: Cut) -> Plan:
@@ -131,10 +115,16 @@ def plan_job(name: str, out: Path, cut: Cut) -> Plan:
     if out.is_dir():
         raise ValueError(f"{out} is a folder: name a file to write to")
     made = cut.plan(load_bert(name).model, Scores.load(cut.scores_file))
-    distributed.by_main(lambda: made.save(out))
+
+    def save() -> None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        made.save(out)
+
+    distributed.by_main(save)
     return made
 
 
+@alone_in_out
 def finetune_job(
     name: str,
     out: Path,
@@ -146,65 +136,52 @@ def finetune_job(
     progress: bool = True,
 ) -> dict[str, Any]:
     """Fine-tune a model on a task into ``out``, evaluate it, write ``finetune.json``."""
-    check_out(name, out)
-    arguments = {"model": named(name), **data.as_record(), **asdict(tuning)}
-    if done := record_at(out / "finetune.json"):
-        if done["arguments"] == arguments:
-            return done
-        raise ValueError(f"{out} holds the result of other arguments: choose another folder")
-    classifier = load_classifier(name, data.task, data.seed)
-    dev, train = data.dev(), data.train()
-    model, tokenizer, _ = classifier
-    training = finetune(
-        model,
-        tokenizer,
-        data.task,
-        train=train,
-        output_dir=out,
-        seed=data.seed,
-        resume=resume,
-        device=device,
-        progress=progress,
+    data.check()
+    check_out(name, out, ("config.json", "model.safetensors"))
+    arguments = {
+        "model": named(name),
+        "model_sha256": contents_sha256(name),
+        **data.as_record(),
         **asdict(tuning),
-    )
-    record = evaluate(
-        model,
-        tokenizer,
-        data.task,
-        dataset=dev,
-        seed=data.seed,
-        max_length=tuning.max_length,
-        device=device,
-        progress=progress,
-        context={
-            "arguments": arguments,
-            "order": "fine-tune",
-            "model": model_name(model),
-            "training": training_record(training, train, data.task),
-        },
-    )
-    distributed.by_main(lambda: save_record(record, out / "finetune.json"))
-    return record
-
-
-def record_at(path: Path) -> dict[str, Any] | None:
-    return distributed.by_main(lambda: load_record(path) if path.is_file() else None)
-
-
-def check_out(name: str, out: Path) -> None:
-    if Path(name).is_dir() and out.resolve() == Path(name).resolve():
-        raise ValueError(f"{out} is the model's own folder: choose another one to write to")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: choose a folder to write to")
-
-
-def training_record(training: Training, train: Dataset, task: str) -> dict[str, Any]:
-    return {
-        **asdict(training),
-        "rows_used": len(train),
-        "rows_official": tasks.get_task(task).rows["train"],
-        "data_sha256": tasks.data_sha256(train),
     }
+    if resume and (done := finished(out / "finetune.json", arguments)):
+        return done
+    task = data.find_task(model_labels(name, data))
+    train, dev = data.rows(task, "train"), data.rows(task, "dev")
+    check_enough(task, dev)
+    model, tokenizer, _ = load_labelled(name, task, data)
+    with stage("fine-tune", progress):
+        training = finetune(
+            model,
+            tokenizer,
+            task,
+            train=train,
+            output_dir=out,
+            seed=data.seed,
+            resume=resume,
+            device=device,
+            progress=bars(progress),
+            **asdict(tuning),
+        )
+    with stage("evaluate", progress):
+        record = evaluate(
+            model,
+            tokenizer,
+            task,
+            dataset=dev,
+            seed=data.seed,
+            max_length=tuning.max_length,
+            device=device,
+            progress=bars(progress),
+            context={
+                "arguments": arguments,
+                "order": "fine-tune",
+                "model": model_name(model),
+                "training": training_record(training, train, task),
+            },
+        )
+    distributed.by_main(lambda: save_sealed(record, out / "finetune.json"))
+    return record
 
 
 def evaluate_job(
@@ -214,29 +191,76 @@ def evaluate_job(
     split: str = "dev",
     max_length: int | None = None,
     batch_size: int = BATCH_SIZE,
+    tokenizer: str | None = None,
     out: Path | None = None,
     device: str = "auto",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Evaluate a fine-tuned model on a split of a task; writes the record to ``out``, if given."""
-    model, tokenizer, fine_tuned = load_classifier(name, data.task, data.seed)
-    if not fine_tuned:
-        raise ValueError(f"{name} has no head for {data.task}: run obce finetune first")
-    record = evaluate(
-        model,
-        tokenizer,
-        data.task,
-        split=split,
-        folder=data.glue_dir,
-        limit=data.dev_limit,
-        seed=data.seed,
-        max_length=max_length,
-        batch_size=batch_size,
-        device=device,
-        progress=progress,
-    )
+    """Evaluate a fine-tuned model, or an ONNX file of one, on a split of a task; writes the record
+    to ``out``, if given."""
+    data.check()
+    task, classifier = classifier_for(name, data, tokenizer)
+    with stage("evaluate", progress):
+        record = evaluate(
+            classifier.model,
+            classifier.tokenizer,
+            task,
+            split=split,
+            dataset=data.rows(task, split),
+            seed=data.seed,
+            max_length=max_length,
+            batch_size=batch_size,
+            device="cpu" if is_onnx(name) else device,
+            progress=bars(progress),
+        )
     save_if_asked(record, out)
     return record
+
+
+def is_onnx(name: str) -> bool:
+    return name.endswith(".onnx")
+
+
+def classifier_for(name: str, data: Data, tokenizer: str | None = None) -> tuple[Task, Classifier]:
+    """A fine-tuned model, and the task with its labels in the model's order.
+
+    Args:
+        name: a folder, a name on the Hub, or an ONNX file that ``obce export`` has written.
+        tokenizer: see :func:`load_onnx`.
+    """
+    if not data.labelled:
+        raise ValueError("texts alone cannot be evaluated against: give a task, or a dev-file")
+    if is_onnx(name):
+        if data.label_map:
+            raise ValueError("label-map renames the labels of a model, not those of an ONNX file")
+        classifier = load_onnx(name, tokenizer)
+        labels = tuple(labels_of(classifier.model.config))
+        return data.find_task(labels if len(labels) > 1 else None), classifier
+    if tokenizer is not None:
+        raise ValueError("tokenizer is for an ONNX file: a model's folder has its own")
+    task = data.find_task(model_labels(name, data))
+    classifier = load_labelled(name, task, data)
+    if not classifier.fine_tuned:
+        raise ValueError(f"{name} has no head for {task.name}: run obce finetune first")
+    return task, classifier
+
+
+def load_onnx(name: str, tokenizer: str | None = None) -> Classifier:
+    """An ONNX file as a classifier. ``tokenizer`` is a folder: by default that in which the file
+    lies, or the one beside it that is called as the file is."""
+    model = cast(PreTrainedModel, OnnxClassifier(name))  # it is called like one
+    return Classifier(model, load_bert(tokenizer or beside(Path(name))).tokenizer, True)
+
+
+def beside(file: Path) -> str:
+    """The folder with the tokenizer of an ONNX file."""
+    for folder in (file.parent, file.with_suffix("")):
+        if (folder / "config.json").is_file():
+            return str(folder)
+    raise ValueError(
+        f"neither {file.parent} nor {file.with_suffix('')} holds the tokenizer of {file.name}: "
+        "name its folder by --tokenizer"
+    )
 
 
 def benchmark_job(
@@ -258,32 +282,17 @@ def save_if_asked(record: dict[str, Any], out: Path | None) -> None:
 def export_job(
     name: str, out: Path, *, int8: bool = False, progress: bool = True
 ) -> dict[str, Any]:
-    """Write a fine-tuned model as the ONNX file ``out``, and beside it its record, ``out.json``.
+    """Write a model as the ONNX file ``out``, and beside it its record, ``out.json``.
 
     Returns:
-        the record: whose weights, as what, bytes of the file, and ``difference``, the largest of
-        a logit of the float32 file from PyTorch's.
+        the record, see :func:`obce.running.export.export`.
     """
     if out.suffix != ".onnx":
         raise ValueError(f"{out} does not end in .onnx: name a file to write to")
-    bar = tqdm(total=2 + int8, desc="export", unit="step", leave=False, disable=not progress)
-    with bar, tempfile.TemporaryDirectory() as folder:
-        model = load_classifier(name, task=None).model
+    with tqdm(total=2, desc="export", unit="step", leave=False, disable=not bars(progress)) as bar:
+        loaded = load_model(name)
         bar.update()
-        whole = Path(folder) / out.name if int8 else out
-        difference = to_onnx(model, whole)
+        record = export(loaded, out, int8=int8)
         bar.update()
-        if int8:
-            quantize(whole, out)
-            bar.update()
-        files = [path for path in (out, out.with_name(f"{out.name}.data")) if path.is_file()]
-        record = {
-            "model": model_name(model),
-            "model_sha256": model_sha256(model),
-            "weights": "int8" if int8 else "float32",
-            "bytes": sum(path.stat().st_size for path in files),
-            "difference": difference,
-            "environment": environment(),
-        }
     save_record(record, out.with_name(f"{out.name}.json"))
     return record

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
+from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from obce import tasks
@@ -17,9 +19,14 @@ from obce.base import distributed
 from obce.base.checks import check_positive
 from obce.base.devices import inference, pick_device
 from obce.base.settings import BATCH_SIZE, LENGTH
+from obce.running.export import OnnxClassifier
 from obce.running.records import environment, model_name, model_sha256
-from obce.texts import encode, length_limit, padded, sorted_batches
+from obce.tasks import Task
+from obce.tasks.glue import labels_of
+from obce.texts import Encoding, encode, length_limit, padded, sorted_batches
 from obce.units import count_parameters
+
+BLOCK = 16_384  # rows that are tokenized and sorted by length together
 
 
 def predict(
@@ -34,8 +41,9 @@ def predict(
 ) -> np.ndarray:
     """The model's logits, float32 of shape (rows, num_labels), in the order of the data set.
 
-    Texts run sorted by length, so that little is spent on padding; those of more than
-    ``max_length`` tokens (128 by default, less if the model takes less) are cut.
+    Texts run sorted by length (within blocks of many rows, which bound the memory), so that little
+    is spent on padding; those of more than ``max_length`` tokens (128 by default, less if the model
+    takes less) are cut.
     Many processes share the batches out, and each returns all logits.
 
     Raises:
@@ -44,18 +52,36 @@ def predict(
     check_positive(batch_size=batch_size)
     target = pick_device(device)
     length = length_limit(model, max_length, LENGTH)
-    rows = encode(tokenizer, tasks.texts(dataset), length)
+    if not len(dataset):
+        raise ValueError("the data set is empty: there are no rows to predict")
+    blocks = []
+    bar = distributed.bar(progress, total=len(dataset), desc="evaluate", unit="text", leave=False)
+    with distributed.together(), bar, inference(model, device):
+        for start in range(0, len(dataset), BLOCK):
+            block = dataset.select(range(start, min(start + BLOCK, len(dataset))))
+            rows = encode(tokenizer, tasks.texts(block), length, start, model=model)
+            blocks.append(_logits(model, tokenizer, rows, batch_size, target, bar))
+    return np.concatenate(blocks)
+
+
+def _logits(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[Encoding],
+    batch_size: int,
+    target: torch.device,
+    bar: tqdm,
+) -> np.ndarray:
+    """The logits of one block of rows, of which this process runs its share."""
     groups = sorted_batches(rows, batch_size)
     shares = [distributed.mine(groups, process) for process in range(distributed.size())]
     counts = [sum(map(len, share)) for share in shares]
-    own, total = shares[distributed.rank()], counts[distributed.rank()]
-    found = [torch.empty(0, model.config.num_labels)]
-    bar = distributed.bar(progress, total=total, desc="evaluate", unit="text", leave=False)
-    with distributed.together(), bar, inference(model, device):
-        for places, batch in padded(tokenizer, rows, own, target):
-            found.append(model(**batch).logits.float().cpu())
-            bar.update(len(places))
-    logits = np.empty((len(rows), model.config.num_labels), dtype=np.float32)
+    width = len(labels_of(model.config))
+    found = [torch.empty(0, width)]
+    for places, batch in padded(tokenizer, rows, shares[distributed.rank()], target):
+        found.append(model(**batch).logits.float().cpu())
+        bar.update(len(places) * distributed.size())
+    logits = np.empty((len(rows), width), dtype=np.float32)
     order = [place for share in shares for places in share for place in places]
     logits[order] = distributed.gather(torch.cat(found), counts).numpy()
     return logits
@@ -64,7 +90,7 @@ def predict(
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    task: str,
+    task: str | Task,
     *,
     split: str = "dev",
     dataset: Dataset | None = None,
@@ -86,46 +112,103 @@ def evaluate(
         context: what else the record is to say: the order of steps, score, cloud, corpus, plan
             summary, a name for the ``model``.
 
+    The record's ``remarks``, if it has any, say what a reader should not overlook: a result no
+    better than chance, one answer for all rows, texts that the tokenizer does not know.
+
     Raises:
         ValueError: an unlabelled split, a model whose labels are not the task's, predictions
             that are not finite, a context that would overwrite what is measured.
     """
     info = tasks.get_task(task)
-    tasks.check_labels(info.name, model.config)
+    tasks.check_labels(info, model.config)
     if dataset is None:
-        dataset = tasks.load(info.name, split, folder=folder, limit=limit, seed=seed)
+        dataset = tasks.load(info, split, folder=folder, limit=limit, seed=seed)
     if "label" not in dataset.column_names:
         raise ValueError(f"the {split} split of {info.name} has no labels to evaluate against")
     start = time.perf_counter()
-    logits = predict(
-        model, tokenizer, dataset,
-        max_length=max_length, batch_size=batch_size, device=device, progress=progress,
-    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UserWarning)
+        logits = predict(
+            model, tokenizer, dataset,
+            max_length=max_length, batch_size=batch_size, device=device, progress=progress,
+        )  # fmt: skip
     seconds = time.perf_counter() - start
-    metrics = tasks.compute_metrics(info.name, logits, dataset["label"])
-    parameters = count_parameters(model)
+    metrics = tasks.compute_metrics(info, logits, dataset["label"])
+    main = next(iter(metrics))
     official = info.rows.get(split)
     measured = {
         "task": info.name,
         "split": split,
-        "metric": info.main_metric,
-        "value": metrics[info.main_metric],
+        "metric": main,
+        "value": metrics[main],
         "metrics": metrics,
         "rows_used": len(dataset),
         "rows_official": official,
         "complete": len(dataset) == official,
-        "seed": seed,
         "max_length": length_limit(model, max_length, LENGTH),
         "batch_size": batch_size,
-        "parameters": {"total": parameters.total, "encoder": parameters.encoder},
-        "model_sha256": model_sha256(model),
+        **circumstances(model, dataset, device, seed, seconds),
+    }
+    unknown = {str(each.message) for each in warned if "tokenizer" in str(each.message)}
+    if remarks := _remarks(info, logits, dataset, metrics, sorted(unknown)):
+        measured["remarks"] = remarks
+    context = {"model": model_name(model), **(context or {})}
+    if clash := sorted(context.keys() & measured.keys()):
+        raise ValueError(f"context may not overwrite what is measured: {', '.join(clash)}")
+    return context | measured
+
+
+def circumstances(
+    model: PreTrainedModel | OnnxClassifier,
+    dataset: Dataset,
+    device: str,
+    seed: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """What a measurement rests on beside its arguments, for a record."""
+    return {
+        **_identity(model),
+        "seed": seed,
         "data_sha256": tasks.data_sha256(dataset),
         "seconds": round(seconds, 3),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": pick_device(device).type,
         "environment": environment(),
     }
-    context = {"model": model_name(model), **(context or {})}
-    if clash := sorted(context.keys() & measured.keys()):
-        raise ValueError(f"context may not overwrite what is measured: {', '.join(clash)}")
-    return context | measured
+
+
+def _identity(model: PreTrainedModel | OnnxClassifier) -> dict[str, Any]:
+    if isinstance(model, OnnxClassifier):  # its weights are inside the file
+        return {"parameters": None, "model_sha256": model.sha256}
+    parameters = count_parameters(model)
+    return {
+        "parameters": {"total": parameters.total, "encoder": parameters.encoder},
+        "model_sha256": model_sha256(model),
+    }
+
+
+def _remarks(
+    task: Task,
+    logits: np.ndarray,
+    dataset: Dataset,
+    metrics: dict[str, float],
+    warned: list[str],
+) -> list[str]:
+    """What a reader should not overlook; ``warned``: what the predictions have met."""
+    found = list(warned)
+    labels = np.asarray(dataset["label"])
+    if task.is_regression:
+        if max(metrics.values()) <= 0:
+            found.append("no better than chance: the predictions do not rise with the labels")
+    else:
+        answers = logits.argmax(axis=1)
+        right, counts = np.mean(answers == labels), np.bincount(labels, minlength=task.num_labels)
+        often = counts.max() / len(labels)
+        if len(np.unique(answers)) == 1 and (counts > 0).sum() > 1:
+            found.append(f"every row gets the same answer, {task.labels[answers[0]]!r}")
+        if right <= often < 1:
+            found.append(
+                f"no better than chance: {right:.1%} of the answers are right, and always "
+                f"answering {task.labels[counts.argmax()]!r} would be right in {often:.1%}"
+            )
+    return found

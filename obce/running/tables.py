@@ -4,7 +4,12 @@ from __future__ import annotations
 
 
 def text_table(rows: list[list[str]]) -> str:
-    """Rows as aligned text: the first column to the left, numbers to the right."""
+    """Rows as aligned text: the first column to the left, numbers to the right.
+
+    >>> print(text_table([["unit", "score"], ["value 3", "0.52"]]))
+    unit     score
+    value 3   0.52
+    """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
@@ -16,6 +21,12 @@ def text_table(rows: list[list[str]]) -> str:
 
 
 def markdown_table(rows: list[list[str]]) -> str:
-    """Rows as a Markdown table, numbers to the right."""
+    """Rows as a Markdown table, numbers to the right.
+
+    >>> print(markdown_table([["unit", "score"], ["value 3", "0.52"]]))
+    | unit | score |
+    |---|---:|
+    | value 3 | 0.52 |
+    """
     head, *body = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([head, "|---|" + "---:|" * (len(rows[0]) - 1), *body])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+import errno
+import hashlib
 import math
 import os
 import shutil
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -22,12 +20,13 @@ from datasets import Dataset
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 from transformers import (
-    DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -36,38 +35,15 @@ from obce import tasks
 from obce.base import distributed
 from obce.base.checks import check_positive
 from obce.base.devices import pick_device
-from obce.base.files import writing_to
+from obce.base.files import reason, sync, writing_to
 from obce.base.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, LENGTH
+from obce.base.signals import noted
 from obce.running.evaluation import predict
 from obce.running.loading import quiet, save_classifier, set_labels
-from obce.running.records import model_sha256
-from obce.texts import encode, length_limit
+from obce.running.records import load_sealed, model_sha256, save_sealed
+from obce.texts import encode, length_limit, right_padding
 
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Take note of Ctrl-C, to be looked at between steps; a second one interrupts at once.
-
-    Raised wherever it arrives, KeyboardInterrupt can be lost in training: Python drops what is
-    raised inside a weak reference's callback, and torch and accelerate have many.
-    """
-    pressed: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(number)
-
-    before = signal.getsignal(signal.SIGINT)
-    main = threading.current_thread() is threading.main_thread()
-    ours = main and before is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, before)
+SEAL = "job.json"
 
 
 @dataclass(frozen=True)
@@ -103,7 +79,7 @@ class _Shares(BatchSampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in super().__iter__():
-            yield distributed.mine(batch) or batch[:1]
+            yield list(distributed.mine(batch)) or batch[:1]
 
 
 class _Trainer(Trainer):
@@ -113,8 +89,10 @@ class _Trainer(Trainer):
     process, shared out: every row of an epoch is seen once, also where a batch does not divide.
     """
 
+    train_dataset: Any  # a list of rows
     losses: deque[float]
     rows_per_step: int
+    job: dict[str, Any]
 
     def get_train_dataloader(self) -> DataLoader:
         sampler = _Shares(_Order(self), self.rows_per_step, drop_last=False)
@@ -127,14 +105,22 @@ class _Trainer(Trainer):
         rows = range(min(self.rows_per_step, total - done))
         return len(distributed.mine(rows)) * distributed.size() / len(rows)
 
-    def compute_loss(self, model: torch.nn.Module, inputs: dict, **options: Any) -> torch.Tensor:
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **options: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         if distributed.size() == 1:
-            return super().compute_loss(model, inputs, **options)
+            return super().compute_loss(model, inputs, *args, **options)
         return model(**inputs).loss * self._weight()
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        with distributed.together(), writing_to(Path(self.args.output_dir)):
-            super()._save_checkpoint(*args, **kwargs)
+        folder = Path(str(self.args.output_dir))
+        with distributed.together(), writing_to(folder):
+            try:
+                super()._save_checkpoint(*args, **kwargs)
+            except RuntimeError as error:  # torch's, on a full disk
+                raise OSError(errno.EIO, reason(error)) from error
+        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        distributed.by_main(lambda: _seal(checkpoint, self.job))
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -160,14 +146,19 @@ class _Monitor(TrainerCallback):
         self.bar: tqdm | None = None
         self.interrupts: list[int] = []
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.saved = time.monotonic()
         total, done = state.max_steps, state.global_step
         self.bar = distributed.bar(
             self.progress, total=total, initial=done, desc="fine-tune", unit="step"
         )
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        assert self.bar is not None  # since on_train_begin
         self.bar.set_postfix(loss=f"{np.mean(self.losses):.3f}", refresh=False)
         self.bar.update()
         due = time.monotonic() - self.saved >= self.seconds
@@ -175,7 +166,9 @@ class _Monitor(TrainerCallback):
         control.should_save = due or stop
         control.should_training_stop |= stop
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.saved = time.monotonic()
 
     def close(self) -> None:
@@ -187,7 +180,7 @@ class _Monitor(TrainerCallback):
 def finetune(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    task: str,
+    task: str | tasks.Task,
     *,
     train: Dataset,
     dev: Dataset | None = None,
@@ -208,14 +201,16 @@ def finetune(
     AdamW (weight decay 0.01), a warm-up over the first tenth of the steps, then linear decay;
     batches of like length. ``epochs`` may be a fraction. Texts of more than ``max_length``
     tokens (128 by default, less if the model takes less) are cut. ``bf16`` computes in bfloat16
-    under autocast. Every ``checkpoint_seconds``, and at Ctrl-C, the state goes to
-    ``output_dir/checkpoints``:
-    the same call made again after an interruption goes on from there and ends where an
-    uninterrupted one would have. The model's files come into ``output_dir`` at the very end,
-    and the checkpoints go.
+    under autocast. Every ``checkpoint_seconds``, and at Ctrl-C or SIGTERM, the state goes to
+    ``output_dir/checkpoints``: the same call made again after an interruption goes on from there
+    and ends where an uninterrupted one would have. A checkpoint that is torn, by a power cut, say,
+    is passed over with a line on stderr. The model's files come into ``output_dir`` at the very
+    end, and the checkpoints go.
 
     Of many processes each takes an equal share of every batch, whose ``batch_size`` rows are
     counted over all of them; the gradients are averaged, so that all end with the same weights.
+    They draw other dropout than one process does, so the weights are not bit for bit those that
+    one process would end with; two runs with as many processes and the same seed are equal.
     ``output_dir`` must be a folder that all of them see; the main process writes the model.
 
     Raises:
@@ -235,10 +230,10 @@ def finetune(
         )
     if "label" not in train.column_names:
         raise ValueError(f"the training rows of {info.name} have no labels")
-    tasks.check_labels(info.name, model.config)
+    tasks.check_labels(info, model.config)
     max_length = length_limit(model, max_length, LENGTH)
     target, home = pick_device(device), model.device
-    rows = encode(tokenizer, tasks.texts(train), max_length)
+    rows = encode(tokenizer, tasks.texts(train), max_length, model=model)
     names = ("input_ids", "token_type_ids")
     rows = [
         {**{n: row[n] for n in names}, "label": label}
@@ -271,21 +266,21 @@ def finetune(
                 report_to="none",
                 logging_strategy="no",
                 save_strategy="no",  # _Monitor asks for checkpoints
-                save_total_limit=1,
+                save_total_limit=None,  # _seal removes the older ones
                 disable_tqdm=True,
                 average_tokens_across_devices=False,  # _Trainer weighs the losses
                 ddp_find_unused_parameters=any(p.numel() == 0 for p in model.parameters()),
             ),
             train_dataset=rows,
-            data_collator=DataCollatorWithPadding(tokenizer),
+            data_collator=right_padding(tokenizer),
             callbacks=[monitor],
         )
-        trainer.losses, trainer.rows_per_step = losses, batch_size
+        trainer.losses, trainer.rows_per_step, trainer.job = losses, batch_size, job
         if distributed.rank():
             torch.manual_seed(seed + distributed.rank())  # other dropout for other rows
         trainer.remove_callback(PrinterCallback)
         try:
-            with _interrupts() as monitor.interrupts:
+            with noted() as monitor.interrupts:
                 steps = trainer.train(resume_from_checkpoint=last).global_step
             if any(distributed.any_of(bool(monitor.interrupts))):
                 raise KeyboardInterrupt
@@ -295,7 +290,8 @@ def finetune(
             raise
         finally:
             monitor.close()
-            model.to(home).eval()
+            module: torch.nn.Module = model
+            module.to(home).eval()
 
     def save() -> None:
         save_classifier(model, tokenizer, output_dir, by=checkpoints)
@@ -307,7 +303,7 @@ def finetune(
         logits = predict(
             model, tokenizer, dev, max_length=max_length, device=device, progress=progress
         )
-        metrics = tasks.compute_metrics(info.name, logits, dev["label"])
+        metrics = tasks.compute_metrics(info, logits, dev["label"])
     resumed_from = int(last.rpartition("-")[2]) if last else 0
     loss = float(np.mean(losses)) if losses else None
     return Training(steps, resumed_from, time.perf_counter() - start, loss, metrics)
@@ -318,21 +314,64 @@ def _last_checkpoint(checkpoints: Path, job: dict[str, Any], resume: bool) -> st
     if checkpoints.exists() and not resume:
         shutil.rmtree(checkpoints)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    found = {}
-    for folder in checkpoints.glob("checkpoint-*"):
-        try:  # the Trainer writes this file last
-            state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-            found[state["global_step"]] = folder
-        except (OSError, ValueError):
-            shutil.rmtree(folder)
-    about = checkpoints / "job.json"
-    if found:
-        other = json.loads(about.read_text(encoding="utf-8"))
-        changed = [key for key in job if other.get(key) != job[key]]
+    torn, whole = [], None
+    for folder in sorted(checkpoints.glob("checkpoint-*"), key=_step, reverse=True):
+        found = _sealed(folder)
+        if found is None:
+            torn.append(folder)
+            continue
+        changed = [key for key in job if found.get(key) != job[key]]
         if changed:
             raise ValueError(
                 f"{checkpoints.parent} holds an unfinished run with another {', '.join(changed)}: "
                 "finish it, discard it with resume=False, or choose another folder"
             )
-    about.write_text(json.dumps(job, indent=1), encoding="utf-8")
-    return str(found[max(found)]) if found else None
+        whole = folder
+        break
+    if torn:
+        start = f"step {_step(whole)}" if whole else "the start"
+        names = ", ".join(folder.name for folder in torn)
+        distributed.say(f"{names} is torn: fine-tuning goes on from {start}")
+        for folder in torn:
+            shutil.rmtree(folder)
+    return str(whole) if whole else None
+
+
+def _step(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written; -1 for a folder of another name."""
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
+
+
+def _seal(checkpoint: Path, job: dict[str, Any]) -> None:
+    """Write down of which job a checkpoint is and what its files hold; then remove older ones.
+
+    Its files are on the disk before it is sealed, and it is sealed before an older one goes: so
+    after a power cut a whole one is left.
+    """
+    files = {path.name: path for path in sorted(checkpoint.iterdir())}
+    for path in files.values():
+        sync(path)
+    seal = {"job": job, "files": {name: _sha256(path) for name, path in files.items()}}
+    save_sealed(seal, checkpoint / SEAL)
+    for other in checkpoint.parent.glob("checkpoint-*"):
+        if other != checkpoint:
+            shutil.rmtree(other)
+
+
+def _sealed(checkpoint: Path) -> dict[str, Any] | None:
+    """The job of a checkpoint whose files hold what they held when it was sealed, or None."""
+    try:
+        seal = load_sealed(checkpoint / SEAL)
+        whole = all(_sha256(checkpoint / n) == sha for n, sha in seal["files"].items())
+        return dict(seal["job"]) if whole else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from obce.base.hub import on_hub
 from obce.tasks import miniature
@@ -81,6 +82,12 @@ def get_task(name: str | Task) -> Task:
     """The task of that name; case, ``-`` and ``_`` do not matter (``SST-2`` is ``sst2``).
 
     A ``Task`` is returned as it is, so that functions take either.
+
+    Raises:
+        ValueError: an unknown name; the message lists those there are.
+
+    >>> get_task("SST-2").labels
+    ('negative', 'positive')
     """
     if isinstance(name, Task):
         return name
@@ -92,7 +99,7 @@ def get_task(name: str | Task) -> Task:
 
 
 def load(
-    name: str,
+    name: str | Task,
     split: str,
     folder: str | os.PathLike[str] | None = None,
     limit: int | None = None,
@@ -101,11 +108,14 @@ def load(
     """Rows of a task: ``sentence``, or ``sentence1`` and ``sentence2``, and ``label``.
 
     ``label`` is an int class in the task's label order, a float for a regression, and absent
-    where the split is unlabelled. Built-in tasks are generated. GLUE comes from ``folder`` (the
-    official TSV layout), else from the folder that ``OBCE_GLUE_DIR`` names, else from the Hub.
-    ``limit`` takes that many rows at random, drawn with ``seed`` (all rows, in their order, if
-    there are no more). Raises ValueError for an unknown task or split, a missing or torn file,
-    and a Hub that cannot be reached.
+    where the split is unlabelled. Built-in tasks are generated, a user's own hold their rows. GLUE
+    comes from ``folder`` (the official TSV layout), else from the folder that ``OBCE_GLUE_DIR``
+    names, else from the Hub. ``limit`` takes that many rows at random, drawn with ``seed`` (all
+    rows, in their order, if there are no more). Raises ValueError for an unknown task or split, a
+    missing or torn file, and a Hub that cannot be reached.
+
+    >>> load("mini-sentiment", "dev", limit=2).column_names
+    ['sentence', 'label']
     """
     task = get_task(name)
     if split not in task.rows:
@@ -113,7 +123,9 @@ def load(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1 row, not {limit}")
     folder = folder or os.environ.get(FOLDER_VARIABLE)
-    if task.builtin:
+    if task.data:
+        dataset = task.data[split]
+    elif task.builtin:
         dataset = _dataset(task, miniature.generate(task.name, split))
     elif folder:
         dataset = _dataset(task, _read_folder(task, split, Path(folder)))
@@ -165,7 +177,12 @@ def _read_folder(task: Task, split: str, folder: Path) -> list[tuple]:
         lines = path.read_bytes().decode("utf-8-sig").rstrip("\r\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start})") from None
-    table = [line.removesuffix("\r").split("\t") for line in lines]
+    lines = [line.removesuffix("\r") for line in lines]
+    for number, line in enumerate(lines, 1):
+        if "\0" in line or "\r" in line:
+            what = "NUL byte" if "\0" in line else "carriage return inside a line"
+            raise ValueError(f"{path}, line {number}: a {what}; the file is broken")
+    table = [line.split("\t") for line in lines]
     is_test = split.startswith("test")
     first = 1 if task.headerless and not is_test else 2  # the number of the first row's line
     header = list(task.headerless) if first == 1 else table.pop(0)
@@ -173,8 +190,10 @@ def _read_folder(task: Task, split: str, folder: Path) -> list[tuple]:
     if task.label_column in header or not is_test:
         wanted.append(task.label_column)
     for column in wanted:
-        if column not in header:
-            raise ValueError(f"{path} has no column {column!r}; it has {', '.join(header)}")
+        if header.count(column) != 1:
+            how_many = "more than one" if column in header else "no"
+            there = textwrap.shorten(", ".join(header), 200, placeholder=" ...")
+            raise ValueError(f"{path} has {how_many} column {column!r}; it has {there}")
     places = [header.index(column) for column in wanted]
 
     rows, torn = [], []
@@ -182,7 +201,7 @@ def _read_folder(task: Task, split: str, folder: Path) -> list[tuple]:
         if len(cells) != len(header):
             torn.append((number, len(cells)))
             continue
-        row = [cells[place] for place in places]
+        row: list[Any] = [cells[place] for place in places]
         if len(row) > len(task.fields):
             row[-1] = _label(task, row[-1], f"{path}, line {number}")
         rows.append(tuple(row))
@@ -200,13 +219,13 @@ def _label(task: Task, text: str, place: str) -> int | float:
         if text in task.file_labels:
             return task.file_labels.index(text)
         known = ", ".join(task.file_labels)
-        raise ValueError(f"{place}: unknown label {text!r}; known are {known}")
+        raise ValueError(f"{place}: unknown label {text[:40]!r}; known are {known}")
     try:
-        score = float(text)
+        score = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         score = math.nan
     if not 0 <= score <= 5:
-        raise ValueError(f"{place}: label {text!r} is no score from 0 to 5")
+        raise ValueError(f"{place}: label {text[:40]!r} is no score from 0 to 5")
     return score
 
 
@@ -253,6 +272,11 @@ def check_labels(task: str | Task, config: PretrainedConfig) -> None:
 
     ``config``: a transformers config (``num_labels``, ``id2label``). Generic names (``LABEL_0``,
     ``0``) pass when their number is right; case, ``-`` and spaces do not matter.
+
+    >>> from transformers import BertConfig
+    >>> check_labels("sst2", BertConfig(num_labels=3))
+    Traceback (most recent call last):
+    ValueError: the model has 3 labels, task sst2 has 2 (negative, positive)
     """
     task = get_task(task)
     if config.num_labels != task.num_labels:
@@ -262,11 +286,28 @@ def check_labels(task: str | Task, config: PretrainedConfig) -> None:
         )
     if task.is_regression:
         return
-    found = [str(label) for _, label in sorted((int(i), v) for i, v in config.id2label.items())]
-    plain = [label.lower().replace("-", "_").replace(" ", "_") for label in found]
+    found = labels_of(config)
+    if _plain(found) == _plain(task.labels):
+        return
     count = range(task.num_labels)
-    if plain not in (list(task.labels), [f"label_{i}" for i in count], [str(i) for i in count]):
+    generic = ([f"label_{i}" for i in count], [str(i) for i in count])
+    if _plain(found) not in generic:
         raise ValueError(
             f"the model's labels ({', '.join(found)}) are not those of task {task.name} in its "
-            f"order ({', '.join(task.labels)})"
+            f"order ({', '.join(task.labels)}); --label-map MODEL=TASK,... says which is which"
         )
+    if task.data and list(task.labels) != [str(i) for i in count]:
+        raise ValueError(
+            f"the model calls its labels {', '.join(found)}: --label-map {found[0]}=NAME,... must "
+            f"say which of {', '.join(task.labels)} each is"
+        )
+
+
+def labels_of(config: PretrainedConfig) -> list[str]:
+    """What a model calls its labels, in its order."""
+    numbered = (config.id2label or {}).items()
+    return [str(label) for _, label in sorted((int(number), label) for number, label in numbered)]
+
+
+def _plain(labels: Iterable[str]) -> list[str]:
+    return [label.lower().replace("-", "_").replace(" ", "_") for label in labels]

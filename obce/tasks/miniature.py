@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 SIZES = {"train": 2000, "dev": 400, "test": 400}
 
@@ -110,7 +112,7 @@ class _Draw:
     def chance(self, probability: float) -> bool:
         return self.random() < probability
 
-    def pick(self, items, rare=()):
+    def pick(self, items: Iterable[Any], rare: Iterable[Any] = ()) -> Any:
         """One of ``items``, or outside train one of ``rare`` too."""
         items = [*items, *(rare if self.held_out else ())]
         return items[int(self.random() * len(items))]
@@ -330,7 +332,8 @@ def generate(name: str, split: str) -> list[tuple]:
     """
     seen: set[tuple] = set()
     for part, size in SIZES.items():
-        draw, rows = _Draw(f"{name} {part}", held_out=part != "train"), []
+        draw = _Draw(f"{name} {part}", held_out=part != "train")
+        rows: list[tuple] = []
         while len(rows) < size:
             *texts, label = GRAMMARS[name](draw)
             if tuple(texts) not in seen and len(set(texts)) == len(texts):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
+
+    Metric = Callable[[np.ndarray, np.ndarray], float | Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task. ``labels`` holds the class names in official order and is empty for a regression
-    on the scale 0 to 5; ``metrics[0]`` is the main metric; ``rows`` are the official row counts
-    of our splits (train, dev, test; MNLI has dev_mismatched and test_mismatched too)."""
+    """One task. ``labels`` holds the class names in official order and is empty for a regression;
+    ``metrics[0]`` is the main metric; ``rows`` are the official row counts of our splits (train,
+    dev, test; MNLI has dev_mismatched and test_mismatched too). A user's own task
+    (:func:`obce.tasks.own_task`) carries its rows, ``data``, and maybe its metric, ``function``."""
 
     name: str
     fields: tuple[str, ...]
@@ -28,6 +33,8 @@ class Task:
     file_labels: tuple[str, ...] = ("0", "1")  # how the official files write ``labels``
     hub_columns: tuple[str, ...] = ()
     headerless: tuple[str, ...] = ()  # the columns of train and dev where these have no header
+    data: dict[str, Dataset] = field(default_factory=dict, compare=False, repr=False)
+    function: Metric | None = field(default=None, compare=False)
 
     @property
     def builtin(self) -> bool:
@@ -51,7 +58,12 @@ class Task:
 
 
 def texts(dataset: Dataset) -> list[str] | list[tuple[str, str]]:
-    """The sentences of a dataset, or its sentence pairs, as a tokenizer takes them."""
+    """The sentences of a dataset, or its sentence pairs, as a tokenizer takes them.
+
+    >>> from datasets import Dataset
+    >>> texts(Dataset.from_dict({"sentence1": ["It rains."], "sentence2": ["It is wet."]}))
+    [('It rains.', 'It is wet.')]
+    """
     if "sentence" in dataset.column_names:
         return list(dataset["sentence"])
     return list(zip(dataset["sentence1"], dataset["sentence2"], strict=True))
@@ -65,6 +77,7 @@ def data_sha256(dataset: Dataset) -> str:
         for name in ("sentence", "sentence1", "sentence2", "label")
         if name in dataset.column_names
     ]
-    for row in zip(*(dataset[name] for name in names), strict=True):
-        digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    for batch in dataset.select_columns(names).iter(1000):
+        for row in zip(*(batch[name] for name in names), strict=True):
+            digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from obce import activations
 from obce.base import distributed
 from obce.running import loading, records, training
 
@@ -101,7 +100,7 @@ def test_a_plain_process_is_alone():
 def test_pieces_hold_every_batch_once_and_stay_small(rows, most, processes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distributed, "size", lambda: processes)
-        pieces = list(activations._pieces(rows, most))
+        pieces = list(distributed._pieces(rows, most))
     flat = [count for piece in pieces for one_round in piece for count in one_round]
     assert flat[: len(rows)] == rows and not any(flat[len(rows) :])
     for piece in pieces:

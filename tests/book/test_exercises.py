@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,11 +12,7 @@ import pytest
 
 from obce.book import exercises
 
-CHECKERS = {
-    name: function
-    for name, function in inspect.getmembers(exercises, inspect.isfunction)
-    if function.__module__ == exercises.__name__ and not name.startswith("_")
-}
+CHECKERS = {name: getattr(exercises, name) for name in exercises.__all__}
 
 
 @contextmanager
@@ -97,6 +95,17 @@ def test_a_wrong_answer_is_told_why(name, answer, said, capsys):
 def test_an_exercise_not_begun_is_not_yet(name, capsys):
     CHECKERS[name](...)
     assert capsys.readouterr().out.startswith("Not yet: ")
+
+
+def test_every_checker_is_offered():
+    written = set()
+    for module in pkgutil.iter_modules(exercises.__path__, f"{exercises.__name__}."):
+        for name, function in inspect.getmembers(importlib.import_module(module.name)):
+            if inspect.isfunction(function) and [*inspect.signature(function).parameters] == [
+                "answer"
+            ]:
+                written.add(name)
+    assert written - {"returned"} == set(CHECKERS)
 
 
 def test_every_checker_has_a_wrong_answer_here():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tools import browser as chromium
-from tools.check_book import ROOT
+from tools.toc import ROOT
 
 SITE = ROOT / "_build" / "html"
 

@@ -9,7 +9,7 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 
 from tools.browser import Reader
-from tools.check_book import ROOT, markdown, sources, title
+from tools.toc import ROOT, markdown, sources, title
 
 SOURCES = sources()
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -20,7 +20,11 @@ SOLUTION = ".admonition.solution.dropdown"
 MATH = r"(?<![\\$`])\$[^$\s`][^$`]*\$|\\begin\{|```\{math"
 
 
-@pytest.fixture(scope="module", params=SOURCES)
+# Processes share out pages, not tests: each page is opened once.
+BY_PAGE = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SOURCES]
+
+
+@pytest.fixture(scope="module", params=BY_PAGE)
 def reader(request, context, address):
     """One page, opened once for all the tests of it."""
     reader = Reader(context, address)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytestmark = pytest.mark.xdist_group("site")
+
 
 def test_search_by_keyboard_and_offline(reader):
     page = reader.open("book/intro")

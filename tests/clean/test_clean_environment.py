@@ -1,8 +1,9 @@
-"""Every page runs as in Colab: in an environment that has only what its set-up cell installs.
+"""Pages run as in Colab: in an environment that has only what their set-up cell installs.
 
 The package is the wheel of this checkout, the other versions are those of constraints.txt.
 Pages run one after another in one environment: the first set-up cell installs, the later ones
-find everything there. Each starts in an empty folder, far from the checkout.
+find everything there. Each starts in an empty folder, far from the checkout. Which pages run is
+conftest.py's to say.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import pytest
 from nbclient import NotebookClient
 
 import obce
-from tools.check_book import ROOT, sources
 from tools.make_student import BEGIN, make
+from tools.toc import ROOT, notebooks
 
-NOTEBOOKS = {path.stem: path for path in sources().values() if path.suffix == ".ipynb"}
+NOTEBOOKS = notebooks()
 CHAPTERS = [name for name in NOTEBOOKS if BEGIN in NOTEBOOKS[name].read_text(encoding="utf-8")]
 # A copy for students runs all that its page runs: those that train a model would double the time.
 QUICK = [name for name in CHAPTERS if "finetune(" not in NOTEBOOKS[name].read_text("utf-8")]
@@ -127,11 +128,10 @@ def test_the_environment_starts_empty(clean):
     assert not {"obce", "torch", "numpy", "matplotlib"} & {package["name"] for package in listed}
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_page_runs(name, clean):
-    told = printed(clean.execute(NOTEBOOKS[name]))
+def test_page_runs(page, clean):
+    told = printed(clean.execute(NOTEBOOKS[page]))
     assert "Not yet:" not in told
-    if name in CHAPTERS:
+    if page in CHAPTERS:
         assert "Right." in told
 
 
@@ -140,9 +140,8 @@ def test_the_package_is_this_checkout(clean):
     assert [p["version"] for p in listed if p["name"] == "obce"] == [VERSION]
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_student_copy_runs_and_says_not_yet(name, clean, copies):
-    (file,) = [file for file in copies if file.stem == name]
+def test_student_copy_runs_and_says_not_yet(quick_page, clean, copies):
+    (file,) = [file for file in copies if file.stem == quick_page]
     told = printed(clean.execute(file))
-    wanted = NOTEBOOKS[name].read_text(encoding="utf-8").count(BEGIN)
+    wanted = NOTEBOOKS[quick_page].read_text(encoding="utf-8").count(BEGIN)
     assert told.count("Not yet:") == wanted and "Right." not in told

@@ -57,6 +57,44 @@ def test_texts_longer_than_the_model_are_cut(tiny_classifier, tokenizer):
         evaluation.predict(tiny_classifier, tokenizer, data, max_length=200)
 
 
+def test_blocks_of_rows_make_no_difference(tiny_classifier, tokenizer, pairs, monkeypatch):
+    whole = evaluation.predict(tiny_classifier, tokenizer, pairs, progress=False)
+    monkeypatch.setattr(evaluation, "BLOCK", 7)
+    parts = evaluation.predict(tiny_classifier, tokenizer, pairs, progress=False)
+    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_remarks_on_what_should_not_be_overlooked(tiny_classifier, tokenizer):
+    def remarks(rows):
+        task = tasks.own_task(Dataset.from_list(rows), labels=("a", "b", "c"))
+        tiny_classifier.config.id2label = dict(enumerate(task.labels))
+        task.data["dev"] = task.data["train"]
+        task.rows["dev"] = len(rows)
+        record = evaluation.evaluate(tiny_classifier, tokenizer, task, progress=False)
+        return record.get("remarks", [])
+
+    torch.nn.init.zeros_(tiny_classifier.classifier.weight)
+    tiny_classifier.classifier.bias.data = torch.tensor([0.0, 1.0, 0.0])  # always b
+    found = remarks([{"text": "fine", "label": label} for label in "aaabc"])
+    assert found[0] == "every row gets the same answer, 'b'"
+    assert (
+        "20.0% of the answers are right, and always answering 'a' would be right in 60.0%"
+        in (found[1])
+    )
+    found = remarks([{"text": "☃ ☃ ☃", "label": label} for label in "bba"])
+    assert "the tokenizer does not know most of the words" in found[0]
+    torch.manual_seed(0)
+    torch.nn.init.normal_(tiny_classifier.classifier.weight)
+    torch.nn.init.zeros_(tiny_classifier.classifier.bias)
+    texts = ["fine", "a bad film", "good", "dull and long", "the end", "moving story"]
+    rows = Dataset.from_dict({"sentence": texts})
+    logits = evaluation.predict(tiny_classifier, tokenizer, rows, progress=False)
+    tiny_classifier.classifier.bias.data = -torch.from_numpy(logits.mean(0))
+    answers = evaluation.predict(tiny_classifier, tokenizer, rows, progress=False).argmax(1)
+    right = [{"text": t, "label": "abc"[i]} for t, i in zip(texts, answers, strict=True)]
+    assert len(set(answers)) > 1 and remarks(right) == []
+
+
 def test_bad_arguments(tiny_classifier, tokenizer, pairs):
     with pytest.raises(ValueError, match="batch_size=0: it must be above 0"):
         evaluation.predict(tiny_classifier, tokenizer, pairs, batch_size=0)

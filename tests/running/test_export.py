@@ -13,16 +13,19 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import transformers
 from conftest import make_config, with_random_weights
-from transformers import BertForMaskedLM, BertForSequenceClassification
+from transformers import BertForMultipleChoice, BertForSequenceClassification
 
 import obce
 from obce import tasks
 from obce.base.devices import evaluating
 from obce.running import export, speed
+from obce.running.encoders import embed
 from obce.running.evaluation import predict
 from obce.running.export import INPUTS, OnnxClassifier, quantize, to_onnx
-from obce.running.loading import Classifier
+from obce.running.heads import HEADS
+from obce.running.loading import Classifier, Loaded
 from obce.running.speed import time_per_1000
 from obce.units import KINDS, Shape, count_parameters, shape_of
 
@@ -256,15 +259,51 @@ def test_a_file_with_other_logits_is_not_written(dense, tmp_path, monkeypatch):
     assert to_onnx(model, target) < 1e-5  # the same weights pass
 
 
-def test_what_is_no_classifier_is_refused(dense, tiny_config, tmp_path):
+def test_what_cannot_be_exported_is_refused(dense, tiny_config, tmp_path):
     model, _ = dense
-    with pytest.raises(ValueError, match="a BERT classifier is wanted, not BertForMaskedLM"):
-        to_onnx(BertForMaskedLM(tiny_config), tmp_path / "x.onnx")
+    for no_bert in (BertForMultipleChoice(tiny_config), torch.nn.Linear(2, 2)):
+        with pytest.raises(ValueError, match=f"cannot export a {type(no_bert).__name__}"):
+            to_onnx(no_bert, tmp_path / "x.onnx")
     with pytest.raises(ValueError, match="torch.bfloat16: export it in float32"):
         to_onnx(build("dense").bfloat16(), tmp_path / "x.onnx")
     with pytest.raises(ValueError, match="is a folder"):
         to_onnx(model, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("head", [head for head in HEADS if head not in ("", "multiple choice")])
+def test_every_head_has_its_outputs(tiny_config, tokenizer, tmp_path, head):
+    tiny_config.num_labels = {"question answering": 2}.get(head, 3)
+    kind = getattr(transformers, HEADS[head].replace("AutoModel", "Bert"))
+    loaded = Loaded(with_random_weights(kind(tiny_config)), tokenizer, head, None)
+    record = export.export(loaded, tmp_path / "x.onnx")
+    assert record["difference"] < 1e-4 and record["weights"] == "float32"
+    inputs = batch(3, 9)
+    with torch.no_grad():
+        expected = loaded.model(**inputs)
+    found = vars(OnnxClassifier(tmp_path / "x.onnx")(**inputs))
+    assert list(found) == record["outputs"] == list(expected)
+    for name in found:
+        np.testing.assert_allclose(found[name].numpy(), expected[name].numpy(), atol=1e-4)
+
+
+def test_a_sentence_encoder_gives_its_vectors(run, sentences, tmp_path):
+    loaded = obce.load_model()
+    status, printed, _ = run("export", "embedded", "--out", tmp_path / "x.onnx", "--quiet")
+    assert status == 0 and "sentence_embedding" in printed
+    inputs = loaded.tokenizer(sentences, padding=True, return_tensors="pt")
+    found = OnnxClassifier(tmp_path / "x.onnx")(**inputs).sentence_embedding.numpy()
+    np.testing.assert_allclose(found, embed(loaded, sentences), atol=1e-5)
+    plain = export.export(loaded._replace(encoder=None), tmp_path / "y.onnx")
+    assert plain["outputs"] == ["last_hidden_state"]
+
+
+def test_token_types_and_mask_may_be_left_out(dense):
+    model, path = dense
+    ids = {"input_ids": batch(1, 9)["input_ids"]}
+    np.testing.assert_allclose(logits(OnnxClassifier(path), ids), logits(model, ids), atol=1e-5)
+    with pytest.raises(ValueError, match="needs input_ids"):
+        OnnxClassifier(path)(attention_mask=ids["input_ids"])
 
 
 def test_what_is_no_onnx_file_is_refused(tmp_path):
@@ -302,10 +341,14 @@ def saved(tokenizer, tmp_path):
 def test_the_command_writes_the_file_and_its_record(run, saved, tmp_path):
     out = tmp_path / "out" / "small.onnx"
     status, printed, err = run("export", saved, "--out", out, "--int8")
-    assert status == 0 and "int8" in printed and "/3" in err and "Warning" not in err
+    assert status == 0 and "int8" in printed and "Warning" not in err
     record = json.loads((tmp_path / "out" / "small.onnx.json").read_text())
     assert record["weights"] == "int8" and record["bytes"] == out.stat().st_size
-    assert record["model"] == "saved" and record["difference"] < 1e-5
+    assert record["model"] == "saved" and record["outputs"] == ["logits"]
+    # What is reported is the int8 file's own distance, not the float32 file's that it came from
+    inputs = export._padded_batch(make_config(), 3, 11)
+    error = logits(OnnxClassifier(out), inputs) - logits(build("equal"), inputs)
+    assert record["difference"] == pytest.approx(abs(error).max()) and abs(error).max() > 1e-3
     inputs = batch(3, 12)
     to_onnx(build("equal"), tmp_path / "whole.onnx")
     quantize(tmp_path / "whole.onnx", tmp_path / "int8.onnx")
@@ -324,7 +367,7 @@ def test_without_the_extra_one_line_says_what_to_install(run, saved, tmp_path, m
 
 def test_bad_input_is_one_line(run, saved, tmp_path):
     for model, out, says in (
-        ("embedded", "a.onnx", "embedded has no classifier's head: run obce finetune first"),
+        (tmp_path / "none", "a.onnx", "there is no folder"),
         (saved, "a.pt", "a.pt does not end in .onnx: name a file to write to"),
         (saved, "saved/model.safetensors/a.onnx", "exists"),
     ):

@@ -2,42 +2,54 @@
 
 import json
 import os
+import shutil
 import sys
 
 import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from conftest import BAD, GOOD, sentiment
+from conftest import BAD, GOOD, make_config, sentiment
 from datasets import Dataset
 from safetensors.torch import load, save_file
 from transformers import AutoConfig, BertForSequenceClassification, DistilBertConfig, set_seed
 
 from obce import modeling, tasks
+from obce.base.files import replacing_files
 from obce.running import loading, records, training
 
 
-@pytest.fixture
-def classifier(tiny_config):
+@pytest.fixture(scope="module")
+def tiny_model():
     """Makes a new small classifier as transformers initializes one: always the same."""
 
     def make(**changes):
         set_seed(7)
-        tiny_config.update(changes)
-        return BertForSequenceClassification(tiny_config)
+        config = make_config()
+        config.update(changes)
+        return BertForSequenceClassification(config)
 
     return make
 
 
 @pytest.fixture
+def classifier(tiny_model):
+    return tiny_model
+
+
+# 80 sentences, 5 steps of 16 an epoch, without a bar.
+FEW_STEPS = {
+    "train": sentiment(80), "epochs": 2, "batch_size": 16,
+    "progress": False, "device": "cpu", "checkpoint_seconds": 0,
+}  # fmt: skip
+
+
+@pytest.fixture
 def finetune(tokenizer, tmp_path):
-    """Fine-tunes on 80 sentences, 5 steps of 16 an epoch, without a bar."""
+    """Fine-tunes with few steps."""
 
     def run(model, **changes):
-        options = {
-            "train": sentiment(80), "output_dir": tmp_path / "out", "epochs": 2, "batch_size": 16,
-            "progress": False, "device": "cpu", "checkpoint_seconds": 0,
-        }  # fmt: skip
+        options = FEW_STEPS | {"output_dir": tmp_path / "out"}
         return training.finetune(model, tokenizer, "sst2", **(options | changes))
 
     return run
@@ -205,9 +217,15 @@ def test_compressed_model_trains_resumes_and_loads(tiny_config, finetune, monkey
     assert records.model_sha256(loaded.model) == records.model_sha256(resumed)
 
 
+def interrupted(model, tokenizer, folder, by):
+    with replacing_files(folder, last="config.json", within=by) as temporary:
+        model.save_pretrained(temporary)
+        raise KeyboardInterrupt
+
+
 def test_killed_while_saving_the_model(classifier, finetune, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(training, "save_classifier", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(classifier())
     assert os.listdir(tmp_path / "out") == ["checkpoints"]
@@ -216,7 +234,7 @@ def test_killed_while_saving_the_model(classifier, finetune, monkeypatch, tmp_pa
     assert loading.load_classifier(tmp_path / "out", "sst2").fine_tuned
 
 
-def test_torn_checkpoint_is_passed_over(classifier, finetune, monkeypatch, tmp_path):
+def test_torn_checkpoint_is_passed_over(classifier, finetune, monkeypatch, tmp_path, capfd):
     with monkeypatch.context() as patch:
         kill_at(patch, 4)
         with pytest.raises(KeyboardInterrupt):
@@ -224,6 +242,71 @@ def test_torn_checkpoint_is_passed_over(classifier, finetune, monkeypatch, tmp_p
     torn = tmp_path / "out" / "checkpoints" / "checkpoint-4"
     torn.mkdir()
     (torn / "trainer_state.json").write_text('{"global_step": 4, "ep')
+    capfd.readouterr()
+    assert finetune(classifier()).resumed_from == 3
+    assert capfd.readouterr().err == (
+        "obce: checkpoint-4 is torn: fine-tuning goes on from step 3\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tokenizer, tiny_model, tmp_path_factory):
+    """The sealed checkpoint of a run that was killed after it, at step 3."""
+    out = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, 4)
+        with pytest.raises(KeyboardInterrupt):
+            training.finetune(tiny_model(), tokenizer, "sst2", output_dir=out, **FEW_STEPS)
+    (checkpoint,) = (out / "checkpoints").iterdir()
+    return checkpoint
+
+
+FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "job.json")
+FILES += ("trainer_state.json", "training_args.bin", "config.json")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "gone"])
+def test_what_a_power_cut_leaves_blocks_no_run(checkpoint, tmp_path, capfd, name, damage):
+    """What is damaged is passed over; how a run then starts over is tested above and below."""
+    copy = tmp_path / "checkpoints" / checkpoint.name
+    shutil.copytree(checkpoint, copy)
+    whole = (copy / name).read_bytes()
+    if damage == "gone":
+        (copy / name).unlink()
+    else:
+        left = {"empty": b"", "cut": whole[:-9], "zeros": bytes(len(whole))}[damage]
+        (copy / name).write_bytes(left)
+    assert training._last_checkpoint(copy.parent, {}, resume=True) is None
+    line = f"obce: {copy.name} is torn: fine-tuning goes on from the start\n"
+    assert capfd.readouterr().err == line
+    assert not copy.exists()
+
+
+def test_with_no_whole_checkpoint_a_run_starts_over(checkpoint, tiny_model, tokenizer, tmp_path):
+    shutil.copytree(checkpoint, tmp_path / "checkpoints" / checkpoint.name)
+    (tmp_path / "checkpoints" / checkpoint.name / "optimizer.pt").write_bytes(b"")
+    again = training.finetune(tiny_model(), tokenizer, "sst2", output_dir=tmp_path, **FEW_STEPS)
+    assert (again.steps, again.resumed_from) == (10, 0)
+
+
+def test_an_older_checkpoint_goes_only_once_the_new_one_is_sealed(
+    classifier, finetune, monkeypatch, tmp_path
+):
+    sealed = []
+
+    def interrupted(seal, path):
+        if len(sealed) == 3:
+            raise KeyboardInterrupt
+        sealed.append(path)
+        records.save_sealed(seal, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_sealed", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(classifier())
+    left = os.listdir(tmp_path / "out" / "checkpoints")
+    assert sorted(left) == ["checkpoint-3", "checkpoint-4"]
     assert finetune(classifier()).resumed_from == 3
 
 
@@ -245,7 +328,7 @@ def test_checkpoints_of_another_job(classifier, finetune, monkeypatch):
 
 
 def test_one_checkpoint_is_kept_and_none_too_often(classifier, finetune, monkeypatch, tmp_path):
-    for seconds, kept in ((0, ["checkpoint-3", "job.json"]), (60, ["job.json"])):
+    for seconds, kept in ((0, ["checkpoint-3"]), (60, [])):
         out = tmp_path / str(seconds)
         with monkeypatch.context() as patch:
             kill_at(patch, 4)

@@ -95,7 +95,7 @@ def test_cola_has_no_header_and_a_bom_and_quotes_mean_nothing(tmp_path):
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path):
-    odd = "a\u2028b\u0085c\x0bd\x1ce\rf"
+    odd = "a\u2028b\u0085c\x0bd\x1ce"
     write(tmp_path, "SST-2/train.tsv", "sentence\tlabel", f"{odd}\t1", "plain \t0")
     dataset = tasks.load("sst2", "train", tmp_path)
     assert dataset["sentence"][:] == [odd, "plain "]
@@ -430,3 +430,48 @@ def test_labels_of_a_real_config():
     tasks.check_labels("rte", good)
     with pytest.raises(ValueError, match="not those of task rte"):
         tasks.check_labels("rte", BertConfig(id2label={0: "not_entailment", 1: "entailment"}))
+
+
+# Broken files
+
+
+@pytest.fixture
+def sst2(tmp_path):
+    """Writes the dev file of SST-2, and loads it."""
+
+    def read(text):
+        (tmp_path / "SST-2").mkdir(exist_ok=True)
+        (tmp_path / "SST-2" / "dev.tsv").write_bytes(text.encode())
+        return tasks.load("sst2", "dev", tmp_path)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sentence\tlabel\nfine\t1\nba\0d\t0\n", "line 3: a NUL byte; the file is broken"),
+        ("sentence\tlabel\nfi\rne\t1\n", "line 2: a carriage return inside a line"),
+        ("sentence\tlabel\rfine\t1\r", "line 1: a carriage return inside a line"),
+        ("sentence\tlabel\tlabel\nfine\t1\t0\n", "more than one column 'label'"),
+        ("x" * 9000 + "\tlabel\nfine\t1\n", "has no column 'sentence'; it has"),
+        ("sentence\tlabel\nfine\t" + "7" * 9000 + "\n", "unknown label '777"),
+    ],
+)
+def test_broken_files_are_refused_in_one_short_line(sst2, text, message):
+    with pytest.raises(ValueError, match=message) as error:
+        sst2(text)
+    assert len(str(error.value)) < 500
+
+
+def test_line_ends_of_windows_are_no_fault(sst2):
+    assert sst2("sentence\tlabel\r\nfine\t1\r\n")["sentence"][:] == ["fine"]
+
+
+@pytest.mark.parametrize("score", ["0_1", "nan", "inf", "５", "", "1e9"])
+def test_what_is_no_score(tmp_path, score):
+    (tmp_path / "STS-B").mkdir()
+    text = f"sentence1\tsentence2\tscore\na\tb\t1.5\nc\td\t{score}\n"
+    (tmp_path / "STS-B" / "dev.tsv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="line 3: label .* is no score from 0 to 5"):
+        tasks.load("stsb", "dev", tmp_path)

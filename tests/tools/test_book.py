@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 import yaml
+from pybtex.database import parse_string
 
+from obce.running.records import recorded
 from tools import run_pages
-from tools.check_book import ROOT, dead_links, missing, page_names, sources
+from tools.check_book import dead_links, missing
+from tools.toc import ROOT, notebooks, page_names, slowest_first, sources
 
-NOTEBOOKS = [path for path in sources().values() if path.suffix == ".ipynb"]
 LINK = '<a class="headerlink" href="#first">#</a>'
-notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_notebook = pytest.mark.parametrize("path", notebooks().values(), ids=lambda path: path.stem)
 
 
 def code_cells(path: Path) -> list[dict]:
@@ -26,26 +29,37 @@ def test_every_page_is_in_the_table_of_contents():
     assert pages == set(sources().values())
 
 
+def test_the_bibliography_has_labels_like_the_citations():
+    labels = runpy.run_path(str(ROOT / "book" / "_ext" / "author_year.py"))["Labels"]()
+    three = "author = {Ben{\\'i}tez, J. and B, C. and D, E.}, year = {2023}"
+    two = "author = {Gower, John and Ross, Gavin}, year = {1969}"
+    entries = [f"@misc{{x{i}, {fields}}}" for i, fields in enumerate([two, three, three])]
+    found = list(
+        labels.format_labels(list(parse_string("".join(entries), "bibtex").entries.values()))
+    )
+    assert found == ["Gower and Ross, 1969", "Benítez et al., 2023a", "Benítez et al., 2023b"]
+
+
 def test_only_listed_pages_are_built():
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     assert config["only_build_toc_files"] is True
 
 
-@notebooks
+@each_notebook
 def test_executed_once_from_top_to_bottom(path):
     counts = [cell["execution_count"] for cell in code_cells(path)]
     assert counts == list(range(1, len(counts) + 1))
     assert counts, "a notebook without code should be a Markdown page"
 
 
-@notebooks
+@each_notebook
 def test_outputs_hold_no_error_and_no_stderr(path):
     outputs = [output for cell in code_cells(path) for output in cell["outputs"]]
     assert outputs
     assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
 
 
-@notebooks
+@each_notebook
 def test_every_picture_has_a_text_for_those_who_cannot_see_it(path):
     for cell in code_cells(path):
         if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
@@ -54,7 +68,7 @@ def test_every_picture_has_a_text_for_those_who_cannot_see_it(path):
 
 
 def test_all_notebooks_start_with_the_same_set_up_cell():
-    assert len({"".join(code_cells(path)[0]["source"]) for path in NOTEBOOKS}) == 1
+    assert len({"".join(code_cells(path)[0]["source"]) for path in [*notebooks().values()]}) == 1
 
 
 def book(root: Path, toc: str) -> None:
@@ -133,3 +147,12 @@ def test_a_page_that_is_not_there_is_not_run(capsys):
         run_pages.main(["nowhere"])
     assert stopped.value.code == 2
     assert "no such page: nowhere; there are intro, points" in capsys.readouterr().err
+
+
+def test_notebooks_that_take_longest_run_first():
+    pages = slowest_first()
+    assert set(pages) == set(notebooks().values())
+    record = recorded("book_pages")["pages"]
+    seconds = {page["name"]: page["seconds"] for page in record}
+    known = [seconds[path.stem] for path in pages if path.stem in seconds]
+    assert known == sorted(known, reverse=True) and len(set(known)) > 1

@@ -6,16 +6,15 @@ import re
 
 import nbformat
 import pytest
-import yaml
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pybtex.database import parse_string
 
 from tools import make_student
-from tools.check_book import ROOT, sources
-from tools.make_student import BEGIN, Labels, chapters, make, plain, student, without_solutions
+from tools.make_student import BEGIN, Labels, make, plain, student, without_solutions
+from tools.toc import chapters, sources
 
-NUMBERS = chapters(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+NUMBERS = chapters()
 SOURCES = {path.stem: path for path in sources().values()}
 BIBLIOGRAPHY = """
 @article{two, author = {Gower, John and Ross, Gavin}, year = {1969}, title = {T}}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from obce.plots.style import DARK, LIGHT
 
 
-def buckets_on_a_line(axes, points: np.ndarray, width: float, start: float = 0.0) -> None:
+def buckets_on_a_line(axes: Axes, points: np.ndarray, width: float, start: float = 0.0) -> None:
     """Points among half-open buckets; what a summary keeps of them, and what it says.
 
     A box reaches from the least to the largest point of a bucket. Filled dots are points that
@@ -41,12 +42,15 @@ def buckets_on_a_line(axes, points: np.ndarray, width: float, start: float = 0.0
     wide, thick = gaps.argmax(), spreads.argmax()
     _measure(axes, ends[wide, 1], ends[wide + 1, 0], 0.5, f"gap {gaps[wide]:.4g}", 4, "-")
     if spreads[thick] > 0:
-        _measure(axes, *ends[thick], -0.5, f"spread {spreads[thick]:.4g}", 1.5, "--")
+        low, high = ends[thick]
+        _measure(axes, low, high, -0.5, f"spread {spreads[thick]:.4g}", 1.5, "--")
     axes.set(ylim=(-1.1, 1.1), yticks=[])
     axes.spines["left"].set_visible(False)
 
 
-def _measure(axes, left: float, right: float, height: float, name: str, width: float, dash: str):
+def _measure(
+    axes: Axes, left: float, right: float, height: float, name: str, width: float, dash: str
+) -> None:
     axes.plot([left, right], [height, height], dash, color="black", linewidth=width)
     over = height > 0
     axes.annotate(
@@ -55,7 +59,9 @@ def _measure(axes, left: float, right: float, height: float, name: str, width: f
     )  # fmt: skip
 
 
-def shares_by_buckets(axes, buckets: Sequence[int], shares: dict[str, Sequence[float]]) -> None:
+def shares_by_buckets(
+    axes: Axes, buckets: Sequence[int], shares: dict[str, Sequence[float]]
+) -> None:
     """A line per name: the share of units that so many buckets certify.
 
     Args:
@@ -72,7 +78,7 @@ def shares_by_buckets(axes, buckets: Sequence[int], shares: dict[str, Sequence[f
     axes.legend()
 
 
-def memory_by_tokens(axes, tokens: np.ndarray, units: int, buckets: Sequence[int]) -> None:
+def memory_by_tokens(axes: Axes, tokens: np.ndarray, units: int, buckets: Sequence[int]) -> None:
     """Gigabytes that keeping every output takes, beside tables of so many buckets per unit.
 
     Args:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from obce.plots.style import DARK, LIGHT
 
 
 def roofline(
-    axes, peak: float, bandwidth: float, parts: dict[str, dict[str, tuple[float, float]]]
+    axes: Axes, peak: float, bandwidth: float, parts: dict[str, dict[str, tuple[float, float]]]
 ) -> None:
     """Parts of a layer under the roof of a machine, on two logarithmic axes.
 
@@ -51,7 +52,7 @@ def roofline(
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, handletextpad=0.2)
 
 
-def predicted_and_measured(axes, rows: list[tuple[str, float, dict[str, float]]]) -> None:
+def predicted_and_measured(axes: Axes, rows: list[tuple[str, float, dict[str, float]]]) -> None:
     """Speed-ups as ``(label, predicted, {median, min, max})``, one row each: an open circle for
     what the multiply-adds predict, a full square with a bar from least to most for the clock."""
     for row, (_, predicted, measured) in enumerate(rows):

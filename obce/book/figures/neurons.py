@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
@@ -13,22 +15,22 @@ from obce.plots.style import DARK, LIGHT
 from obce.units import Parameters, Shape
 
 
-def bert_layer(axes, shape: Shape) -> None:
+def bert_layer(axes: Axes, shape: Shape) -> None:
     """One layer of a BERT: the residual stream as a road, and the six maps that stand beside it.
 
     Framed white boxes are the six linear maps, with their weight's (out, in); round grey ones
     have no matrix. Numbers at arrows are how many numbers per token run there.
     """
     hidden, heads, inner = shape.hidden, shape.heads, shape.intermediate
-    thin = {"color": "black", "linestyle": "-", "linewidth": 1, "zorder": 2}
+    thin: dict[str, Any] = {"color": "black", "linestyle": "-", "linewidth": 1, "zorder": 2}
     axes.set(xlim=(0, 14), ylim=(0, 8.2))
     axes.axis("off")
     axes.fill_between([0, 13.6], 0.35, 1.25, color="#d9d9d9", linewidth=0)
     axes.fill([13.6, 14, 13.6], [0.2, 0.8, 1.4], color="#d9d9d9", linewidth=0)
     axes.plot([0.1, 13.6], [0.8, 0.8], color="white", linestyle=(0, (6, 5)), linewidth=1.5)
 
-    def box(x, y, width, height, text, linear):
-        style = {"boxstyle": "square,pad=0", "facecolor": "white", "linewidth": 2}
+    def box(x: float, y: float, width: float, height: float, text: str, linear: bool) -> None:
+        style: dict[str, Any] = {"boxstyle": "square,pad=0", "facecolor": "white", "linewidth": 2}
         if not linear:
             style = {"boxstyle": "round,pad=0.05", "facecolor": "#ececec", "linewidth": 0.6}
         patch = FancyBboxPatch((x, y), width, height, edgecolor="black", zorder=3, **style)
@@ -37,7 +39,12 @@ def bert_layer(axes, shape: Shape) -> None:
             x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8, zorder=4
         )
 
-    def arrow(*path, text="", at=(0, 0), ha="left"):
+    def arrow(
+        *path: tuple[float, float],
+        text: str = "",
+        at: tuple[float, float] = (0, 0),
+        ha: Literal["left", "right"] = "left",
+    ) -> None:
         *line, before, last = path
         if line:
             axes.plot(*zip(*line, before, strict=True), **thin)
@@ -45,7 +52,7 @@ def bert_layer(axes, shape: Shape) -> None:
         axes.annotate("", last, before, arrowprops=head, zorder=2)
         axes.text(*at, text, fontsize=8, ha=ha, va="center")
 
-    def linear(x, y, kind, out, inputs):
+    def linear(x: float, y: float, kind: str, out: int, inputs: int) -> None:
         box(x, y, 1.75, 1.1, f"{kind.replace('_', '_' + chr(10), 1)}\n({out}, {inputs})", True)
 
     per_head = f"{heads} × {shape.head_size}"
@@ -86,7 +93,7 @@ def bert_layer(axes, shape: Shape) -> None:
         axes.text((x + end) / 2, 7.35, name, ha="center", va="center", fontsize=10)
 
 
-def what_goes_with_a_unit(axes) -> None:
+def what_goes_with_a_unit(axes: Axes) -> None:
     """Which rows, columns and biases of a layer's matrices go with one unit of each kind.
 
     Matrices are drawn (out, in) and to scale for an intermediate size of four hidden sizes,
@@ -95,7 +102,16 @@ def what_goes_with_a_unit(axes) -> None:
     axes.set(xlim=(-0.1, 10.35), ylim=(-0.75, 5.25), aspect="equal")
     axes.axis("off")
 
-    def matrix(x, y, width, height, name, row=None, column=None, bias_goes=True):
+    def matrix(
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        name: str,
+        row: float | None = None,
+        column: float | None = None,
+        bias_goes: bool = True,
+    ) -> None:
         axes.add_patch(Rectangle((x, y), width, height, facecolor=LIGHT, edgecolor=DARK))
         bias = Rectangle((x + width + 0.06, y), 0.1, height, facecolor=LIGHT, edgecolor=DARK)
         axes.add_patch(bias)
@@ -107,8 +123,8 @@ def what_goes_with_a_unit(axes) -> None:
             axes.add_patch(Rectangle((x + column, y), 0.08, height, color="black"))
         axes.text(x + width / 2, y - 0.08, name, ha="center", va="top", fontsize=8)
 
-    def title(x, text):
-        axes.text(*x, text, fontsize=9, va="bottom", fontweight="bold")
+    def title(at: tuple[float, float], text: str) -> None:
+        axes.text(*at, text, fontsize=9, va="bottom", fontweight="bold")
 
     title((0, 4.25), "a query-key pair")
     matrix(0, 3, 1, 1, "query", row=0.6)
@@ -127,7 +143,7 @@ def what_goes_with_a_unit(axes) -> None:
     )  # fmt: skip
 
 
-def where_parameters_are(axes, counts: dict[str, Parameters]) -> None:
+def where_parameters_are(axes: Axes, counts: dict[str, Parameters]) -> None:
     """Shares of embeddings, encoder and head in the parameters of some models, one bar each."""
     parts = {"embeddings": "//", "encoder": "", "head": "xxxx"}
     names = [f"{name}\n{count.total / 1e6:.1f} M" for name, count in counts.items()]
@@ -135,7 +151,7 @@ def where_parameters_are(axes, counts: dict[str, Parameters]) -> None:
     for part, hatch in parts.items():
         shares = np.array([100 * getattr(c, part) / c.total for c in counts.values()])
         color = LIGHT if part == "encoder" else "white"
-        style = {"color": color, "edgecolor": DARK, "hatch": hatch, "height": 0.6}
+        style: dict[str, Any] = {"color": color, "edgecolor": DARK, "hatch": hatch, "height": 0.6}
         axes.barh(names, shares, left=left, label=part, **style)
         for place, share in enumerate(shares):
             if share > 5:
@@ -149,7 +165,9 @@ def where_parameters_are(axes, counts: dict[str, Parameters]) -> None:
     axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), handleheight=1.2)
 
 
-def two_fractions(axes, counts: dict[str, Parameters], published=()) -> None:
+def two_fractions(
+    axes: Axes, counts: dict[str, Parameters], published: Sequence[tuple[str, float, str, str]] = ()
+) -> None:
     """What stays of everything against what stays of the encoder, one line per model.
 
     ``published`` holds (model, keep_total, marker, label): points put on the model's line, with
@@ -168,7 +186,10 @@ def two_fractions(axes, counts: dict[str, Parameters], published=()) -> None:
         point = (100 - 100 * (100 - 100 * keep_total) / (100 - floors[name]), 100 * keep_total)
         axes.plot(*point, marker=marker, color="black", markersize=8, linestyle="none")
         above = floors[name] == highest
-        place = {"xytext": (-9, 3) if above else (9, -3), "ha": "right" if above else "left"}
+        place: dict[str, Any] = {
+            "xytext": (-9, 3) if above else (9, -3),
+            "ha": "right" if above else "left",
+        }
         axes.annotate(
             label, point, textcoords="offset points", fontsize=9, va="bottom" if above else "top",
             **place,
@@ -177,12 +198,14 @@ def two_fractions(axes, counts: dict[str, Parameters], published=()) -> None:
     axes.set_ylabel("stays of all parameters (%)")
 
 
-def token_bars(axes, tokens, values, hatched=()) -> None:
+def token_bars(
+    axes: Axes, tokens: Sequence[str], values: np.ndarray, hatched: Sequence[int] = ()
+) -> None:
     """Outputs of one unit at the tokens of a text, one bar each; places in ``hatched`` differ."""
     color, hatch = [DARK] * len(tokens), [""] * len(tokens)
     for place in hatched:
         color[place], hatch[place] = "white", "////"
-    bars = {"color": color, "edgecolor": DARK, "hatch": hatch, "width": 0.7}
+    bars: dict[str, Any] = {"color": color, "edgecolor": DARK, "hatch": hatch, "width": 0.7}
     axes.bar(range(len(tokens)), np.asarray(values), **bars)
     axes.axhline(0, color="black", linestyle="-", linewidth=0.8)
     many = len(tokens) > 14
@@ -191,7 +214,9 @@ def token_bars(axes, tokens, values, hatched=()) -> None:
     axes.set(xlabel="token", ylabel="output")
 
 
-def token_strips(axes, rows, shown: float = 1.0) -> None:
+def token_strips(
+    axes: Axes, rows: Sequence[tuple[Sequence[str], np.ndarray]], shown: float = 1.0
+) -> None:
     """Texts, one per line, every token on a shade of its output: the darker, the larger.
 
     ``rows`` holds (tokens, values) pairs. Zero and less stay white; outputs of at least ``shown``
@@ -205,9 +230,18 @@ def token_strips(axes, rows, shown: float = 1.0) -> None:
         for token, value in zip(tokens, values, strict=True):
             width = len(token) + 0.9
             strength = max(0.0, float(value)) / highest
-            box = {"facecolor": shades(0.95 * strength), "edgecolor": "#999999", "linewidth": 0.4}
+            box: dict[str, Any] = {
+                "facecolor": shades(0.95 * strength),
+                "edgecolor": "#999999",
+                "linewidth": 0.4,
+            }
             axes.add_patch(Rectangle((left, line - 0.3), width, 0.6, **box))
-            ink = {"ha": "center", "va": "center", "family": "monospace", "fontsize": 7.5}
+            ink: dict[str, Any] = {
+                "ha": "center",
+                "va": "center",
+                "family": "monospace",
+                "fontsize": 7.5,
+            }
             color = "white" if strength > 0.55 else "black"
             axes.text(left + width / 2, line, token, color=color, **ink)
             if value >= shown:
@@ -219,7 +253,7 @@ def token_strips(axes, rows, shown: float = 1.0) -> None:
     axes.axis("off")
 
 
-def lines_by_layer(axes, lines: dict[str, Sequence[float]], label: str) -> None:
+def lines_by_layer(axes: Axes, lines: dict[str, Sequence[float]], label: str) -> None:
     """One line with markers for each name, over the layers."""
     for (name, values), marker in zip(lines.items(), "os^Dvx", strict=False):
         axes.plot(range(len(values)), values, marker=marker, markersize=6, label=name)
@@ -228,7 +262,7 @@ def lines_by_layer(axes, lines: dict[str, Sequence[float]], label: str) -> None:
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3)
 
 
-def sorted_maxima(axes, largest, middle) -> None:
+def sorted_maxima(axes: Axes, largest: np.ndarray, middle: np.ndarray) -> None:
     """Largest sizes of outputs of all units in falling order, over the median sizes of the same."""
     order = np.argsort(-np.asarray(largest))
     ranks = np.arange(1, len(order) + 1)
@@ -262,34 +296,39 @@ def quantiles_by_layer(quantiles: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def two_classes(axes, outputs: dict[str, np.ndarray], bins: int = 24) -> None:
+def two_classes(axes: Axes, outputs: dict[str, np.ndarray], bins: int = 24) -> None:
     """Histograms of two classes over each other: the first plain, the second hatched."""
     edges = np.histogram_bin_edges(np.concatenate(list(outputs.values())), bins)
-    looks = (
+    looks: tuple[dict[str, Any], ...] = (
         {"facecolor": LIGHT, "edgecolor": DARK, "linewidth": 0.6, "linestyle": "-"},
         {"facecolor": "none", "edgecolor": "black", "hatch": "////", "linestyle": "-"},
     )
     for (name, values), look in zip(outputs.items(), looks, strict=True):
-        axes.hist(values, edges, histtype="stepfilled", label=name, **look)
+        axes.hist(values, edges.tolist(), histtype="stepfilled", label=name, **look)
 
 
-def ragged_heatmap(figure, axes, outputs: Sequence[np.ndarray]) -> None:
+def ragged_heatmap(figure: Figure, axes: Axes, outputs: Sequence[np.ndarray]) -> None:
     """Outputs of one unit, a row per text: dark is high, hatched is after the text's end."""
     longest = max(map(len, outputs))
     table = np.full((len(outputs), longest), np.nan)
-    for row, values in zip(table, outputs, strict=True):
-        row[: len(values)] = values
+    for shown, values in zip(table, outputs, strict=True):
+        shown[: len(values)] = values
     image = axes.imshow(table, aspect="auto", cmap="Greys", interpolation="none")
     for row, values in enumerate(outputs):
         place, width = (len(values) - 0.5, row - 0.5), longest - len(values)
-        blank = {"facecolor": "white", "edgecolor": "#999999", "hatch": "///", "linewidth": 0}
+        blank: dict[str, Any] = {
+            "facecolor": "white",
+            "edgecolor": "#999999",
+            "hatch": "///",
+            "linewidth": 0,
+        }
         axes.add_patch(Rectangle(place, width, 1, **blank))
     axes.set(xlabel="token", ylabel="text", yticks=range(len(outputs)))
     axes.spines[["left", "bottom"]].set_visible(False)
     figure.colorbar(image, ax=axes, label="output")
 
 
-def rank_matrix(axes, names: Sequence[str], values: np.ndarray) -> None:
+def rank_matrix(axes: Axes, names: Sequence[str], values: np.ndarray) -> None:
     """A table of rank correlations: the number in each cell, and a grey for it."""
     axes.imshow(np.abs(values), cmap="Greys", vmin=0, vmax=1.3)
     for (row, column), value in np.ndenumerate(values):

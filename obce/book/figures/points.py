@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 from scipy.cluster.hierarchy import dendrogram
-from scipy.spatial.distance import pdist
 
+from obce.book.figures.geometry import components_text, in_the_plane, matched, pairs_by_length
 from obce.plots.style import DARK, LIGHT
 
 
-def discs(axes, points: np.ndarray, scale: float) -> None:
+def discs(axes: Axes, points: np.ndarray, scale: float) -> None:
     """The union of discs of diameter ``scale`` round points, and the pairs within that scale.
 
     A thick line is the last merge, the one that leaves one component; the other lines that
@@ -20,24 +24,30 @@ def discs(axes, points: np.ndarray, scale: float) -> None:
     Args:
         points: ``(n, 2)``, or ``(n,)`` for points on a line.
     """
-    points = _in_the_plane(points)
-    pairs, lengths, merges = _pairs(points)
-    for style in ({"edgecolor": DARK, "linewidth": 2}, {"facecolor": LIGHT, "linewidth": 0}):
+    points = in_the_plane(points)
+    pairs, lengths, merges = pairs_by_length(points)
+    looks: tuple[dict[str, Any], ...] = (
+        {"edgecolor": DARK, "linewidth": 2},
+        {"facecolor": LIGHT, "linewidth": 0},
+    )
+    for look in looks:
         for point in points:  # all rims first, then all fills: what stays is the union's rim
-            axes.add_patch(Circle(point, scale / 2, **style))
+            axes.add_patch(Circle(point, scale / 2, **look))
     last = np.flatnonzero(merges)[-1:]
     for k in np.flatnonzero(lengths <= scale * (1 + 1e-9)):
         style, width = ("-", 4 if k in last else 1.5) if merges[k] else (":", 1)
         axes.plot(*points[pairs[k]].T, style, color="black", linewidth=width)
     axes.plot(*points.T, "o", color="black", markersize=4, linestyle="none")
-    count = len(points) - np.sum(merges & (lengths <= scale * (1 + 1e-9)))
-    axes.set_title(f"scale t = {scale:.2f}: {_components(count)}")
+    count = len(points) - int(np.sum(merges & (lengths <= scale * (1 + 1e-9))))
+    axes.set_title(f"scale t = {scale:.2f}: {components_text(count)}")
     axes.set_aspect("equal")
     axes.margins(0.08)
     axes.set_axis_off()
 
 
-def barcode(axes, deaths: np.ndarray, scale: float | None = None, name: str = "$r_f$") -> None:
+def barcode(
+    axes: Axes, deaths: np.ndarray, scale: float | None = None, name: str = "$r_f$"
+) -> None:
     """One bar per finite death, shortest at the bottom, and the bar that never ends on top.
 
     The longest finite bar is thick and says how long it is. A death at 0 is a dot. With a
@@ -69,31 +79,9 @@ def barcode(axes, deaths: np.ndarray, scale: float | None = None, name: str = "$
     axes.set_ylabel("components")
 
 
-def _in_the_plane(points: np.ndarray) -> np.ndarray:
-    points = np.asarray(points, dtype=float)
-    points = np.column_stack([points, 0 * points]) if points.ndim == 1 else points
-    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
-        raise ValueError(f"points are (n,) or (n, 2) here, not an array of shape {points.shape}")
-    return points
-
-
-def _pairs(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of points, shortest first: indices, lengths, and whether they merge components."""
-    pairs, lengths = np.transpose(np.triu_indices(len(points), 1)), pdist(points)
-    order = np.argsort(lengths, kind="stable")
-    component, merges = np.arange(len(points)), np.zeros(len(pairs), dtype=bool)
-    for k, (i, j) in enumerate(pairs[order]):
-        if component[i] != component[j]:
-            component[component == component[j]] = component[i]
-            merges[k] = True
-    return pairs[order], lengths[order], merges
-
-
-def _components(count: int) -> str:
-    return f"{count} component" + ("" if count == 1 else "s")
-
-
-def spanning_tree(axes, points: np.ndarray, edges: np.ndarray, names: list[str] | None = None):
+def spanning_tree(
+    axes: Axes, points: np.ndarray, edges: np.ndarray, names: list[str] | None = None
+) -> None:
     """A cloud in the plane with its minimum spanning tree; the last merge is the thick line.
 
     Args:
@@ -101,7 +89,7 @@ def spanning_tree(axes, points: np.ndarray, edges: np.ndarray, names: list[str] 
         edges: ``(n - 1, 2)`` pairs of points, in the order in which they merge.
         names: written beside the points, the first ones first, where there is room.
     """
-    points = _in_the_plane(points)
+    points = in_the_plane(points)
     for k, edge in enumerate(edges):
         last = k == len(edges) - 1
         axes.plot(*points[edge].T, "-", color="black", linewidth=3.5 if last else 1, zorder=2)
@@ -112,13 +100,15 @@ def spanning_tree(axes, points: np.ndarray, edges: np.ndarray, names: list[str] 
         _write_names(axes, points, edges, names)
 
 
-def _write_names(axes, points: np.ndarray, edges: np.ndarray, names: list[str]) -> None:
+def _write_names(axes: Axes, points: np.ndarray, edges: np.ndarray, names: list[str]) -> None:
     """A name goes where it covers no dot and no other name, and crosses the fewest lines."""
-    axes.figure.draw_without_rendering()  # settles the layout, on which the room depends
+    # settles the layout, on which the room depends
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
     dots = axes.transData.transform(points)
     steps = np.linspace(0, 1, 60)[:, None, None]
     lines = (dots[edges[:, 0]] * (1 - steps) + dots[edges[:, 1]] * steps).reshape(-1, 2)
-    page, taken = axes.get_window_extent(), []
+    page = axes.get_window_extent()
+    taken: list[Bbox] = []
     sides = [(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)]
     for point, name, dot in zip(points, names, dots, strict=False):
         best, near = None, dots[np.abs(dots - dot).sum(axis=1) > 1]  # the others' dots
@@ -142,7 +132,7 @@ def _write_names(axes, points: np.ndarray, edges: np.ndarray, names: list[str]) 
             taken.append(best[2])
 
 
-def dendrogram_and_barcode(upper, lower, merges: np.ndarray, names: list[str]) -> None:
+def dendrogram_and_barcode(upper: Axes, lower: Axes, merges: np.ndarray, names: list[str]) -> None:
     """Single linkage above the barcode of the same cloud, on one scale.
 
     Dashed lines run from the last three merges of the dendrogram to the ends of their bars.
@@ -165,7 +155,7 @@ def dendrogram_and_barcode(upper, lower, merges: np.ndarray, names: list[str]) -
     upper.spines["left"].set_visible(False)
 
 
-def last_gaps(axes, clouds: dict[str, np.ndarray]) -> None:
+def last_gaps(axes: Axes, clouds: dict[str, np.ndarray]) -> None:
     """Clouds on a line, one below the other; a thick line is the largest gap, the merge radius.
 
     Args:
@@ -185,7 +175,7 @@ def last_gaps(axes, clouds: dict[str, np.ndarray]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def diagram(axes, diagrams: dict[str, np.ndarray]) -> None:
+def diagram(axes: Axes, diagrams: dict[str, np.ndarray]) -> None:
     """Persistence diagrams: one mark per bar at (birth, death), with the diagonal.
 
     Args:
@@ -218,7 +208,7 @@ def diagram(axes, diagrams: dict[str, np.ndarray]) -> None:
         axes.legend(loc="lower right", frameon=True, edgecolor="none", framealpha=0.9)
 
 
-def matching(axes, diagrams: dict[str, np.ndarray], pairs: list[tuple]) -> None:
+def matching(axes: Axes, diagrams: dict[str, np.ndarray], pairs: list[tuple]) -> None:
     """Two persistence diagrams with a matching, and the cost of each of its pairs.
 
     Args:
@@ -240,31 +230,16 @@ def matching(axes, diagrams: dict[str, np.ndarray], pairs: list[tuple]) -> None:
         ends = np.array([point, other])
         axes.plot(*ends.T, color="black", linestyle="--", linewidth=1.2, zorder=2)
         long = costs[-1] > 0.2 * axes.get_ylim()[1]  # else the number stands beside the line
-        place = ends.mean(axis=0) if long else [ends[:, 0].max(), ends[:, 1].mean()]
+        x, y = ends.mean(axis=0) if long else (ends[:, 0].max(), ends[:, 1].mean())
         axes.annotate(
-            f"{costs[-1]:g}", place, (0, 0) if long else (4, -4), textcoords="offset points",
+            f"{costs[-1]:g}", (x, y), (0, 0) if long else (4, -4), textcoords="offset points",
             ha="center" if long else "left", va="center" if long else "top", fontsize=9, zorder=4,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1} if long else None,
         )  # fmt: skip
     axes.set_title(f"largest {max(costs):g}, sum {sum(costs):g}")
 
 
-def _matched(first: np.ndarray, second: np.ndarray) -> tuple[float, int]:
-    """Bottleneck distance of two lists of H0 deaths, and how many of the largest it pairs.
-
-    Best is to pair the k largest of either in order and to send the rest to the diagonal, for
-    some k; of equally good ones the largest k.
-    """
-    first, second = np.sort(first)[::-1], np.sort(second)[::-1]
-    costs = []
-    for k in range(min(len(first), len(second)) + 1):
-        rest = np.concatenate([first[k:], second[k:]]) / 2
-        costs.append(max(np.abs(first[:k] - second[:k]).max(initial=0), rest.max(initial=0)))
-    best = len(costs) - 1 - int(np.argmin(costs[::-1]))
-    return costs[best], best
-
-
-def matched_deaths(axes, diagrams: dict[str, np.ndarray]) -> float:
+def matched_deaths(axes: Axes, diagrams: dict[str, np.ndarray]) -> float:
     """Two lists of H0 deaths side by side, matched as the bottleneck distance does it.
 
     Args:
@@ -274,7 +249,7 @@ def matched_deaths(axes, diagrams: dict[str, np.ndarray]) -> float:
         The bottleneck distance. A solid line is a pair, a dashed stub goes to the diagonal.
     """
     (left, right) = (np.sort(deaths)[::-1] for deaths in diagrams.values())
-    distance, pairs = _matched(left, right)
+    distance, pairs = matched(left, right)
     for a, b in zip(left[:pairs], right[:pairs], strict=True):
         axes.plot([0, 1], [a, b], color="black", linestyle="-", linewidth=1.2)
         axes.text(0.5, (a + b) / 2, f"{abs(a - b):.2g}", ha="center", va="bottom", fontsize=9)
@@ -294,7 +269,7 @@ def matched_deaths(axes, diagrams: dict[str, np.ndarray]) -> float:
     return distance
 
 
-def cloud_on_a_line(axes, points: np.ndarray, label: str = "output") -> None:
+def cloud_on_a_line(axes: Axes, points: np.ndarray, label: str = "output") -> None:
     """A cloud in R as ticks on a line, with a bar in its largest gap, the last merge."""
     points = np.sort(points)
     gap = np.diff(points).argmax()

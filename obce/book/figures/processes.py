@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from obce.base.distributed import share
@@ -13,7 +14,7 @@ from obce.plots.style import DARK, LIGHT
 HATCHES = ("", "//", "..", "xx")
 
 
-def shared_matrix(axes, texts: int, units: int, processes: int, by: str) -> None:
+def shared_matrix(axes: Axes, texts: int, units: int, processes: int, by: str) -> None:
     """A (texts, units) matrix in the blocks in which it is shared out, each with a hatch and the
     number of the process that holds it.
 
@@ -46,7 +47,7 @@ def shared_matrix(axes, texts: int, units: int, processes: int, by: str) -> None
 
 
 def seconds_by_processes(
-    axes, counts: Sequence[int], parts: Mapping[str, Sequence[float]], mark: int | None = None
+    axes: Axes, counts: Sequence[int], parts: Mapping[str, Sequence[float]], mark: int | None = None
 ) -> None:
     """Seconds of the parts of a job, and of all of it, against the number of processes; both
     axes are logarithmic. Parts that take no time anywhere on the way are interrupted there."""
@@ -54,7 +55,7 @@ def seconds_by_processes(
     for (name, part), marker in zip(values.items(), "os^Dxv", strict=False):
         shown = np.where(part > 0, part, np.nan)
         axes.plot(counts, shown, marker=marker, markevery=len(counts) // 4, label=name, alpha=0.9)
-    total = sum(values.values())
+    total = np.sum(list(values.values()), axis=0)
     axes.plot(counts, total, color="black", linewidth=2.5, linestyle="-", label="all of it")
     if mark is not None:
         axes.axvline(mark, color="black", linewidth=1, linestyle=":")

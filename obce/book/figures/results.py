@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from obce.plots.style import DARK, LIGHT
@@ -10,7 +11,7 @@ from obce.running.records import stages_of
 from obce.tasks import METRICS
 
 
-def shares_of_dense(axes, records: dict[str, dict]) -> None:
+def shares_of_dense(axes: Axes, records: dict[str, dict]) -> None:
     """What each stage of some compression jobs keeps of the dense model's main metric, in percent.
 
     One row per task, ``{name: record}``: a cross for the cut, a circle after the repair, a
@@ -43,7 +44,7 @@ def shares_of_dense(axes, records: dict[str, dict]) -> None:
     axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3, handletextpad=0.2)
 
 
-def before_and_after(axes, rows: dict[str, tuple[float, float]], dense: float) -> None:
+def before_and_after(axes: Axes, rows: dict[str, tuple[float, float]], dense: float) -> None:
     """One row per way of choosing units, ``{name: (cut, repaired)}`` in percent: an open circle
     for the cut, a full one after the repair; the dashed line is the dense model."""
     axes.axvline(dense, color="black", linewidth=1, linestyle="--")
@@ -60,7 +61,7 @@ def before_and_after(axes, rows: dict[str, tuple[float, float]], dense: float) -
     axes.set_axisbelow(True)
 
 
-def trial_rows(axes, record: dict, rows: dict[str, dict]) -> None:
+def trial_rows(axes: Axes, record: dict, rows: dict[str, dict]) -> None:
     """The main metric of some rows of a trial, ``{name: row}``, before and after the repair."""
     metric = next(iter(record["dense"]))
     values = {
@@ -73,7 +74,7 @@ def trial_rows(axes, record: dict, rows: dict[str, dict]) -> None:
 
 
 def sizes_and_scores(
-    axes, rows: list[tuple[str, float, float, str]], places: dict[str, str] | None = None
+    axes: Axes, rows: list[tuple[str, float, float, str]], places: dict[str, str] | None = None
 ) -> None:
     """Models as points, ``(name, millions of parameters, metric in %, marker)``, each with its
     name to the right, or where ``places`` says (``left``, ``below``). Squares are full, all other
@@ -97,7 +98,9 @@ def sizes_and_scores(
     axes.set_xlim(0, 1.08 * max(size for _, size, *_ in rows))
 
 
-def method_in_one_picture(clouds: dict[str, np.ndarray], radii, plan_percentile, record) -> Figure:
+def method_in_one_picture(
+    clouds: dict[str, np.ndarray], radii: np.ndarray, plan_percentile: float, record: dict
+) -> Figure:
     """Clouds of units on a line, the merge radii of their layer with the cut, and what it costs.
 
     Args:
@@ -122,7 +125,7 @@ def method_in_one_picture(clouds: dict[str, np.ndarray], radii, plan_percentile,
     left.set_title("1. watch", loc="left")
 
     threshold = np.percentile(radii, plan_percentile)
-    bins = np.linspace(0, np.percentile(radii, 99), 31)
+    bins = np.linspace(0, np.percentile(radii, 99), 31).tolist()
     going = radii[radii < threshold]
     middle.hist(going, bins, color="white", edgecolor=DARK, hatch="///", label="goes")
     middle.hist(radii[radii >= threshold], bins, color=DARK, edgecolor=DARK, label="stays")

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from obce.book.figures.points import _components, _in_the_plane, _matched, _pairs
+from obce.book.figures.geometry import components_text, in_the_plane, matched, pairs_by_length
 from obce.homology import h0_deaths
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def growing_discs(
     from IPython.display import HTML  # the command line works without IPython
 
     flat = np.ndim(points) == 1
-    points = _in_the_plane(points)
-    pairs, lengths, merges = _pairs(points)
+    points = in_the_plane(points)
+    pairs, lengths, merges = pairs_by_length(points)
     radius = float(lengths[merges].max(initial=0.0)) or 1.0
     step = 10.0 ** np.floor(np.log10(radius / 50))
     digits = max(0, -int(np.floor(np.log10(step))))
@@ -45,61 +45,17 @@ def growing_discs(
     scale = round(round((0.6 * radius if scale is None else scale) / step) * step, digits)
     lengths = np.round(lengths, digits + 1)
     count = len(points) - int(np.sum(merges & (lengths <= scale)))
-
-    # the cloud: x to the right, y upwards, room for the discs
     width = 480 if flat else 340
-    size, room = np.ptp(points, axis=0), radius / 2
-    zoom = (width - 40) / max(size[0] + 2 * room, size[1] + 2 * room)
-    height = round(size[1] * zoom + 2 * room * zoom + 40)
-    offset = np.array([(width - size[0] * zoom) / 2, 20 + room * zoom])
-    at = np.round((points - points.min(axis=0)) * zoom * [1, -1] + [0, size[1] * zoom] + offset, 1)
-    cloud = []
-    for kind in ("rim", "fill"):
-        r = round(scale / 2 * zoom, 1)
-        cloud += [f'<circle class="{kind}" cx="{x:g}" cy="{y:g}" r="{r:g}"/>' for x, y in at]
+    at, zoom, height = _placed(points, width, radius / 2)
     shown = merges | (len(points) <= 40) & (lengths <= most)
-    for (i, j), length, merge in zip(pairs[shown], lengths[shown], merges[shown], strict=True):
-        kind = "merge" if merge else "loop"
-        cloud.append(
-            f'<line class="edge {kind}" data-t="{length:g}"{_hidden(length > scale)} '
-            f'x1="{at[i, 0]:g}" y1="{at[i, 1]:g}" x2="{at[j, 0]:g}" y2="{at[j, 1]:g}"/>'
-        )
-    cloud += [f'<circle cx="{x:g}" cy="{y:g}" r="3.5"/>' for x, y in at]
-    for (x, y), label in zip(at, labels or [], strict=False):
-        place = f'x="{x:g}" y="{y - 9:g}" text-anchor="middle"'
-        cloud.append(f"<text {place}>{escape(str(label))}</text>")
-
-    # the barcode: 0 at x = 12
+    edges = list(zip(pairs[shown], lengths[shown], merges[shown], strict=True))
+    tall = 150 if flat else min(height, 240)
     wide = (width - 30) / most
-    tall = min(height, 240) if not flat else 150
-    deaths = lengths[merges]
     pitch = (tall - 56) / max(len(points), 2)
-    bars = []
-    for row, death in enumerate([*deaths, most]):
-        y, forever = round(tall - 42 - row * pitch, 1), row == len(deaths)
-        end = 12 + round(min(death, scale) * wide, 1)
-        mark = "" if forever else f' data-t="{death:g}"'
-        bars.append(f'<line class="bar"{mark} x1="12" x2="{end:g}" y1="{y:g}" y2="{y:g}"/>')
-        if not forever:
-            x, half = round(12 + death * wide, 1), round(min(6.0, 0.45 * pitch), 1)
-            bars.append(
-                f'<line class="cap" data-t="{death:g}"{_hidden(death > scale)} '
-                f'x1="{x:g}" x2="{x:g}" y1="{y - half:g}" y2="{y + half:g}"/>'
-            )
-    now, foot = 12 + round(scale * wide, 1), tall - 32
-    bars.append(f'<line class="now" x1="{now:g}" x2="{now:g}" y1="4" y2="{foot:g}"/>')
-    bars.append(f'<path d="M12 {foot:g}H{width - 12}" stroke="#000"/>')
-    bars.append(f'<text x="{width - 12}" y="{foot - 8:g}" text-anchor="end">scale t</text>')
-    for tick in MaxNLocator(4).tick_values(0, most):
-        if 0 <= tick <= most:
-            x = round(12 + tick * wide, 1)
-            bars.append(f'<path d="M{x:g} {foot:g}v5" stroke="#000"/>')
-            bars.append(f'<text x="{x:g}" y="{foot + 18:g}" text-anchor="middle">{tick:g}</text>')
-
     body = _GROWING.format(
         direction="column" if flat else "row",
-        cloud="".join(cloud),
-        bars="".join(bars),
+        cloud="".join(_cloud_svg(at, zoom, scale, edges, labels or [])),
+        bars="".join(_barcode_svg(lengths[merges], scale, most, (width, tall), pitch)),
         thick=f"{min(3.0, 0.6 * pitch):.1f}px",
         view=f"0 0 {width} {height}",
         view_bars=f"0 0 {width} {tall}",
@@ -108,13 +64,83 @@ def growing_discs(
         most=most,
         step=f"{step:g}",
         scale=scale,
-        text=f"Scale t = {scale:.{digits}f}: {_components(count)}",
+        text=f"Scale t = {scale:.{digits}f}: {components_text(count)}",
         script=_GROWING_SCRIPT.replace("ZOOM", f"{zoom / 2:.5g}")
         .replace("WIDE", f"{wide:.5g}")
         .replace("DIGITS", str(digits)),
     )
     name = "discs-" + hashlib.sha256(body.encode()).hexdigest()[:10]
     return HTML(body.replace("NAME", name))
+
+
+def _placed(points: np.ndarray, width: int, room: float) -> tuple[np.ndarray, float, int]:
+    """Where (n, 2) points lie in a picture of a width, with ``room`` for the discs round them.
+
+    Returns:
+        ``(n, 2)`` pixels (y upwards), pixels per unit of length, and the picture's height.
+    """
+    size = np.ptp(points, axis=0)
+    zoom = (width - 40) / max(size[0] + 2 * room, size[1] + 2 * room)
+    height = round(size[1] * zoom + 2 * room * zoom + 40)
+    offset = np.array([(width - size[0] * zoom) / 2, 20 + room * zoom])
+    at = (points - points.min(axis=0)) * zoom * [1, -1] + [0, size[1] * zoom] + offset
+    return np.round(at, 1), zoom, height
+
+
+def _cloud_svg(
+    at: np.ndarray,
+    zoom: float,
+    scale: float,
+    edges: list[tuple[np.ndarray, float, bool]],
+    labels: list[str],
+) -> Iterator[str]:
+    """Rims, fills, edges (pair, length, whether it merges two components), points, labels."""
+    for kind in ("rim", "fill"):
+        r = round(scale / 2 * zoom, 1)
+        for x, y in at:
+            yield f'<circle class="{kind}" cx="{x:g}" cy="{y:g}" r="{r:g}"/>'
+    for (i, j), length, merge in edges:
+        kind = "merge" if merge else "loop"
+        yield (
+            f'<line class="edge {kind}" data-t="{length:g}"{_hidden(length > scale)} '
+            f'x1="{at[i, 0]:g}" y1="{at[i, 1]:g}" x2="{at[j, 0]:g}" y2="{at[j, 1]:g}"/>'
+        )
+    for x, y in at:
+        yield f'<circle cx="{x:g}" cy="{y:g}" r="3.5"/>'
+    for (x, y), label in zip(at, labels, strict=False):
+        place = f'x="{x:g}" y="{y - 9:g}" text-anchor="middle"'
+        yield f"<text {place}>{escape(str(label))}</text>"
+
+
+def _barcode_svg(
+    deaths: np.ndarray, scale: float, most: float, size: tuple[int, int], pitch: float
+) -> Iterator[str]:
+    """Bars up to the scale, a cap where one has ended, the axis from 0 (at x = 12) to ``most``.
+
+    ``size`` is (width, height) of the picture, ``pitch`` the distance of neighbouring bars.
+    """
+    width, tall = size
+    wide = (width - 30) / most
+    for row, death in enumerate([*deaths, most]):
+        y, forever = round(tall - 42 - row * pitch, 1), row == len(deaths)
+        end = 12 + round(min(death, scale) * wide, 1)
+        mark = "" if forever else f' data-t="{death:g}"'
+        yield f'<line class="bar"{mark} x1="12" x2="{end:g}" y1="{y:g}" y2="{y:g}"/>'
+        if not forever:
+            x, half = round(12 + death * wide, 1), round(min(6.0, 0.45 * pitch), 1)
+            yield (
+                f'<line class="cap" data-t="{death:g}"{_hidden(death > scale)} '
+                f'x1="{x:g}" x2="{x:g}" y1="{y - half:g}" y2="{y + half:g}"/>'
+            )
+    now, foot = 12 + round(scale * wide, 1), tall - 32
+    yield f'<line class="now" x1="{now:g}" x2="{now:g}" y1="4" y2="{foot:g}"/>'
+    yield f'<path d="M12 {foot:g}H{width - 12}" stroke="#000"/>'
+    yield f'<text x="{width - 12}" y="{foot - 8:g}" text-anchor="end">scale t</text>'
+    for tick in MaxNLocator(4).tick_values(0, most):
+        if 0 <= tick <= most:
+            x = round(12 + tick * wide, 1)
+            yield f'<path d="M{x:g} {foot:g}v5" stroke="#000"/>'
+            yield f'<text x="{x:g}" y="{foot + 18:g}" text-anchor="middle">{tick:g}</text>'
 
 
 # NAME is one figure's class: nothing has an id, so that a figure may be shown twice on a page.
@@ -261,15 +287,15 @@ def noise_slider(points: np.ndarray, levels: np.ndarray, seed: int = 0, start: i
     zoom = min(np.array([300, 250]) / (points.max(axis=0) + levels.max() - low))
     middle = (points.max(axis=0) + points.min(axis=0)) / 2
 
-    def place(cloud):
+    def place(cloud: np.ndarray) -> np.ndarray:
         return np.round(np.array([160, 155]) + zoom * (cloud - middle) * [1, -1], 1)
 
-    def height(death):
+    def height(death: Any) -> Any:
         return np.round(280 - 250 * np.asarray(death) / top, 1)
 
     frames = []
     for level, deaths in zip(levels, after, strict=True):
-        distance, matched = _matched(rest, deaths)
+        distance, pairs_matched = matched(rest, deaths)
         moved = place(points + level * ways)
         ends = height(np.clip([rest[0] - 2 * level, rest[0] + 2 * level], 0, None))
         frames.append(
@@ -277,7 +303,7 @@ def noise_slider(points: np.ndarray, levels: np.ndarray, seed: int = 0, start: i
                 "x": moved[:, 0].tolist(),
                 "y": moved[:, 1].tolist(),
                 "deaths": height(deaths).tolist(),
-                "matched": matched,
+                "matched": pairs_matched,
                 "range": f"M240 {ends[0]}h14m-7 0V{ends[1]}m-7 0h14",
                 "says": f"Each point moved by ε = {level:.2f}: bottleneck distance {distance:.2f}, "
                 f"allowed 2ε = {2 * level:.2f}. Merge radius {rest[0]:.2f} → {deaths[0]:.2f}.",
@@ -359,8 +385,8 @@ def sliding_scale(points: np.ndarray, texts: Sequence[str], name: str, share: fl
         name=escape(name),
         most=f"{1.1 * radius:.3f}",
         scale=f"{scale:.3f}",
-        text=f"Scale t = {scale:.3f}: {_components(len(parts))}, {len(outside)} of {len(values)} "
-        "texts outside the largest",
+        text=f"Scale t = {scale:.3f}: {components_text(len(parts))}, "
+        f"{len(outside)} of {len(values)} texts outside the largest",
         items="".join(f"<li>{words[i]}</li>" for i in outside[:10]),
         data=escape(
             json.dumps({"v": values.tolist(), "x": at, "w": [str(texts[i]) for i in order]})

@@ -1,0 +1,91 @@
+"""How an answer is compared with ours, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+Answer = Callable[..., Any]
+"""What a reader writes: a function, or ``...`` as long as there is none."""
+
+
+def say(problem: str | None) -> None:
+    """Print what is wrong, or that nothing is."""
+    print("Right." if problem is None else f"Not yet: {problem}")
+
+
+def same(given: Any, wanted: Any, tolerance: float) -> bool:
+    """Whether both are numbers of one shape and equal but for rounding."""
+    try:
+        given, wanted = np.asarray(given, dtype=float), np.asarray(wanted, dtype=float)
+    except (TypeError, ValueError):
+        return False
+    return given.shape == wanted.shape and np.allclose(given, wanted, rtol=tolerance, atol=1e-9)
+
+
+def show(value: Any) -> str:
+    """A value on one line, long arrays shortened."""
+    text = np.array2string(np.asarray(value), precision=4, separator=", ", threshold=12)
+    return " ".join(text.split())
+
+
+def compare_function(
+    answer: Answer,
+    wanted: Callable[..., Any],
+    cases: Iterable[tuple[Any, ...]],
+    tolerance: float = 1e-5,
+    hint: str = "",
+) -> None:
+    """Call the reader's function and ours on each case; the first difference is printed."""
+    if not callable(answer):
+        return say("there is no function so far.")
+    for case in cases:
+        arguments = ", ".join(show(part) for part in case)
+        copies = [part.copy() if isinstance(part, np.ndarray) else part for part in case]
+        try:
+            given = answer(*copies)
+        except Exception as error:  # whatever the reader's code raises is told, not thrown
+            return say(f"for {arguments} it raises {type(error).__name__}: {error}")
+        if given is None or given is Ellipsis:
+            return say("the function returns nothing so far.")
+        expected = wanted(*case)
+        if not same(given, expected, tolerance):
+            return say(
+                f"for {arguments} it gives {show(given)} instead of {show(expected)}. {hint}"
+            )
+    return say(None)
+
+
+def compare_number(
+    answer: Any, wanted: float, tolerance: float = 1e-3, traps: dict[float, str] | None = None
+) -> None:
+    """Compare a number with ours; ``traps`` maps likely wrong numbers to what went wrong."""
+    if same(answer, wanted, tolerance):
+        return say(None)
+    for trap, why in (traps or {}).items():
+        if same(answer, trap, tolerance):
+            return say(why)
+    if np.ndim(answer) or not isinstance(answer, (int, float, np.number)):
+        return say(f"{answer!r} is no number.")
+    return say(f"{show(answer)} is too {'small' if answer < wanted else 'large'}.")
+
+
+def returned(answer: Any) -> Any:
+    """What the reader's function without arguments returns; an answer that is none is itself.
+
+    None if there is nothing to check: then it has been said why.
+    """
+    if answer is None or answer is Ellipsis:
+        say("there is no answer so far.")
+        return None
+    try:
+        given = answer() if callable(answer) else answer
+    except Exception as error:  # whatever the reader's code raises is told, not raised
+        say(f"it raises {type(error).__name__}: {error}")
+        return None
+    if given is None or given is Ellipsis:
+        say("the function returns nothing so far.")
+        return None
+    return given
