@@ -435,7 +435,7 @@ def spanning_tree(points: np.ndarray) -> np.ndarray:
 
 
 def tree_of_distances(distance: np.ndarray) -> np.ndarray:
-    """``spanning_tree`` of points that are given by their ``(n, n)`` distances, or squares of these."""
+    """``spanning_tree`` of points given by their ``(n, n)`` distances, or squares of these."""
     near = distance[0].copy()  # of every point outside to the tree
     parent = np.zeros(len(distance), dtype=np.intp)
     near[0] = np.inf

@@ -5,6 +5,8 @@ All read :class:`obce.readings.Readings` and give, for one group, a number per u
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from obce import homology
@@ -139,3 +141,10 @@ def spread(readings: Readings, group: Group, metric: str = "norm") -> np.ndarray
     """
     deviation = readings.points[group].astype(np.float64).std(axis=0)
     return deviation * np.sqrt(readings.squared_norms(group, metric))
+
+
+LAYER_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
+    "persistence_share": persistence_share,
+    "second_order": second_order,
+    "unit_homology": unit_homology,
+}

@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from obce.base import distributed
-from obce.base.devices import evaluating
+from obce.base.checks import check_choice
+from obce.base.devices import evaluating, on_device
+from obce.base.settings import BATCH_SIZE, METRICS, READ_POINTS
 from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
 from obce.units import READS, WEIGHTS, Group, Shape, dense_bert, shape_of
 
@@ -48,13 +51,12 @@ class Readings:
 
     def squared_norms(self, group: Group, metric: str = "norm") -> np.ndarray:
         """``(units,)`` float64: what one unit of output moves what the map writes, squared."""
+        check_choice("metric", metric, METRICS)
         weights = self.weights[group].astype(np.float64)
         if metric == "plain":
             return np.ones(weights.shape[1])
         if metric == "norm":
             return np.einsum("hu,hu->u", weights, weights)
-        if metric != "loss":
-            raise ValueError(f"unknown metric {metric!r}; there are plain, norm, loss")
         if group not in self.felt:
             raise ValueError("metric 'loss' needs read(..., loss=True)")
         return np.einsum("hu,hk,ku->u", weights, self.felt[group], weights, optimize=True)
@@ -65,11 +67,12 @@ def read(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[Text],
     *,
-    points: int = 4096,
+    points: int = READ_POINTS,
     loss: bool = False,
     max_length: int | None = None,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     seed: int = 0,
+    device: str = "auto",
     progress: bool = False,
 ) -> Readings:
     """Run a BERT over texts and keep what its residual maps read at a sample of tokens.
@@ -80,6 +83,7 @@ def read(
         points: tokens that are kept, drawn from all with ``seed``; all, if there are no more.
         loss: also measure the metric of the loss, by one backward pass per batch.
         max_length: tokens to which texts are cut; 64, if left out.
+        device: see :mod:`obce.base.devices`.
 
     Memory: 4 bytes for each point and unit.
 
@@ -93,7 +97,7 @@ def read(
     if loss and bert is model:
         raise ValueError("the loss's metric needs a model with a task head")
     limit = length_limit(bert, max_length)
-    encodings = encode(tokenizer, texts, limit)
+    encodings = encode(tokenizer, texts, limit, model=bert)
     batched = batches(encodings, batch_size)
     kept = _sample(encodings, batched, points, seed)
     groups = [group for group in shape.groups() if group[1] in READ_KINDS]
@@ -102,11 +106,11 @@ def read(
     felt = {group: torch.zeros(hidden, dtype=torch.float64) for group in groups if loss}
     generator = torch.Generator().manual_seed(seed)
     bar = distributed.bar(progress, batched, desc="readings", unit="batch")
-    with evaluating(model), torch.set_grad_enabled(loss):
+    with on_device(model, device), evaluating(model), torch.set_grad_enabled(loss):
         for batch, rows in zip(bar, kept, strict=True):
             inputs = model_inputs(encodings, batch, bert.device)
             with _reading(bert, groups) as seen:
-                output = model(**inputs) if loss else bert(**inputs)
+                output: Any = (model if loss else bert)(**inputs)
             for group, (values, _) in seen.items():
                 flat = values.detach().float().flatten(0, 1)
                 parts[group].append(flat[rows].cpu().numpy())

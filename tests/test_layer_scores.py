@@ -8,7 +8,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import pdist
 
+import obce
 from obce import homology, layer_scores
+from obce.base.settings import LAYER_SCORES
 from obce.layer_scores import (
     covariance,
     persistence_share,
@@ -16,7 +18,7 @@ from obce.layer_scores import (
     spread,
     unit_homology,
 )
-from obce.readings import Readings
+from obce.readings import Readings, read
 from obce.units import Shape
 
 GROUP = (0, "intermediate")
@@ -182,3 +184,45 @@ def test_a_twin_dies_at_once_and_the_stronger_one_stays():
 def test_a_silent_unit_dies_at_zero():
     points = np.column_stack([cloud(6), np.full(40, 3.0)])
     assert unit_homology(readings(points), GROUP, "plain")[-1] == pytest.approx(0, abs=1e-9)
+
+
+# One interface
+
+
+@pytest.mark.parametrize("name", LAYER_SCORES)
+@pytest.mark.parametrize("metric", ["plain", "norm", "loss"])
+def test_a_plan_comes_of_every_score(name, metric, tiny_classifier, tokenizer, sentences):
+    options = {"model": tiny_classifier, "texts": sentences, "tokenizer": tokenizer}
+    scores = obce.score(None, name, metric=metric, points=100, **options)
+    assert {kind for _, kind in scores} == {"value", "intermediate"}
+    assert (scores.info["score"], scores.info["metric"], scores.info["points"]) == (
+        name, metric, 100,
+    )  # fmt: skip
+    for group, row in scores.items():
+        assert row.shape == (tiny_classifier.config.hidden_size if group[1] == "value" else 40,)
+        assert np.isfinite(row).all() and (row >= 0).all() and row.max() > 0
+    plan = obce.plan(tiny_classifier, scores, percentile=40)
+    assert plan.info["score"] == name
+    with pytest.raises(ValueError, match="there are no scores for layer 0, query"):
+        obce.plan(tiny_classifier, scores, level="light", kinds=["query", "key"])
+
+
+def test_what_a_layers_score_needs(tiny_classifier, tiny_activations, tokenizer, sentences):
+    with pytest.raises(ValueError, match="needs model=, texts= and tokenizer="):
+        obce.score(None, "persistence_share", model=tiny_classifier)
+    with pytest.raises(ValueError, match="no activations"):
+        obce.score(tiny_activations, "unit_homology", model=tiny_classifier)
+    with pytest.raises(ValueError, match="unknown metric 'far'; there are plain, norm, loss"):
+        obce.score(
+            None, "persistence_share", model=tiny_classifier, texts=sentences,
+            tokenizer=tokenizer, metric="far",
+        )  # fmt: skip
+
+
+def test_shares_of_the_real_model_add_up(embedded, tokenizer, sentences):
+    """On the pretrained model, group by group: the theorem to float32 rounding."""
+    found = read(embedded, tokenizer, sentences)
+    for group in [(0, "value"), (3, "intermediate"), (5, "value")]:
+        scale = np.sqrt(found.squared_norms(group)).astype(np.float32)
+        deaths = homology.h0_deaths(found.points[group] * scale)
+        assert persistence_share(found, group).sum() == pytest.approx((deaths**2).sum(), rel=1e-6)
