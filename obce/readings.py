@@ -120,8 +120,9 @@ def read(
                 for group, slope in zip(groups, slopes, strict=True):
                     flat = slope.float().flatten(0, 1)
                     felt[group] += (flat.T @ flat).double().cpu()
+    layers: Any = bert.encoder.layer
     weights = {
-        (layer, kind): bert.encoder.layer[layer].get_submodule(WEIGHTS[outer]).weight
+        (layer, kind): layers[layer].get_submodule(WEIGHTS[outer]).weight
         for layer in range(shape.layers)
         for outer, kind in READS.items()
     }
