@@ -23,6 +23,7 @@ from obce.base.settings import (
     BUCKETS,
     DEFAULT_CLOUD,
     DEFAULT_KINDS,
+    DEFAULT_METRIC,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
     EMBEDDED,
@@ -34,6 +35,7 @@ from obce.base.settings import (
     Cloud,
     Heads,
     Level,
+    Metric,
     Repair,
     Scope,
     Score,
@@ -150,6 +152,9 @@ MaxLength = Annotated[
 ]
 ScoreName = Annotated[Score, typer.Option(help="How units are scored.")]
 CloudName = Annotated[Cloud, typer.Option(help="The point cloud that the score reads.")]
+MetricName = Annotated[
+    Metric, typer.Option(help="How a layer's cloud is weighed, for persistence_share and its like.")
+]
 Texts = Annotated[int, typer.Option(help="Training texts that the score reads.", min=2)]
 ScoreLength = Annotated[
     int | None, typer.Option(help="Tokens kept of a text when scoring; 64 if left out.")
@@ -290,6 +295,7 @@ def analyze(
             show_default=False,
         ),
     ] = None,
+    metric: MetricName = DEFAULT_METRIC,
     texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
     stream: Annotated[
@@ -328,6 +334,7 @@ def analyze(
             cloud=reading,
             texts=texts,
             max_length=score_length,
+            metric=metric,
             buckets=buckets if stream else None,
         ),
         device=device,
@@ -593,6 +600,7 @@ def compress(
     texts_field: TextsField = None,
     score: ScoreName = DEFAULT_SCORE,
     cloud: CloudName = DEFAULT_CLOUD,
+    metric: MetricName = DEFAULT_METRIC,
     texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
     repair: Annotated[Repair, typer.Option(help="How the rest is mended.")] = DEFAULT_REPAIR,
@@ -659,7 +667,9 @@ def compress(
         "device": device,
         "progress": not quiet,
     }
-    analysis = Analysis(score=score, cloud=cloud, texts=texts, max_length=score_length)
+    analysis = Analysis(
+        score=score, cloud=cloud, texts=texts, max_length=score_length, metric=metric
+    )
     if several:
         from obce.jobs.budgets import budget_rows, budgets_job
         from obce.running.tables import text_table
@@ -678,7 +688,7 @@ def compress(
 
 
 OF_PLANS = ("kinds", "scope", "heads", "multiple_of", "scores")
-OF_SCORES = ("score", "cloud")
+OF_SCORES = ("score", "cloud", "metric")
 
 
 def _report(record: dict, out: Path) -> None:

@@ -36,7 +36,19 @@ from obce.base import distributed
 from obce.base.checks import check_choice
 from obce.base.devices import evaluating, on_device, pick_device
 from obce.base.files import parse_json, replacing
-from obce.base.settings import CLOUD_SCORES, CLOUDS, DEFAULT_CLOUD, DEFAULT_SCORE, SCORES
+from obce.base.settings import (
+    CLOUD_SCORES,
+    CLOUDS,
+    DEFAULT_CLOUD,
+    DEFAULT_METRIC,
+    DEFAULT_SCORE,
+    LAYER_SCORES,
+    METRICS,
+    READ_POINTS,
+    SCORES,
+)
+from obce.layer_scores import LAYER_FUNCTIONS
+from obce.readings import read
 from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
 from obce.units import KINDS, WEIGHTS, Group, Shape, dense_bert, shape_of
 
@@ -356,6 +368,8 @@ def score(
     texts: Sequence[Text] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_length: int | None = None,
+    metric: str = DEFAULT_METRIC,
+    points: int = READ_POINTS,
     seed: int = 0,
     device: str = "auto",
     progress: bool = False,
@@ -364,16 +378,23 @@ def score(
 
     Args:
         activations: from :func:`obce.collect <obce.activations.collect>`. ``random`` and
-            ``magnitude`` need none (give ``None``), and ``taylor`` none if it has ``texts``.
+            ``magnitude`` need none (give ``None``), and ``taylor`` none if it has ``texts``; the
+            scores of a layer (``persistence_share``, ``second_order``, ``unit_homology``) take
+            none.
         name: ``merge_radius``, ``total_persistence``, ``persistent_entropy``, ``std``, ``rms``
             (which read ``cloud``), ``random`` (``model``, ``seed``), ``magnitude`` (``model``) or
-            ``taylor`` (``model`` and ``labels``).
+            ``taylor`` (``model`` and ``labels``); or a score of a layer, which gives numbers for
+            value and intermediate units (``model``, ``texts``, ``tokenizer``, ``metric``): see
+            :mod:`obce.layer_scores`.
         cloud: ``mean``, ``texts``, ``tokens`` or ``cls``.
         length: tokens per text in the ``texts`` cloud; all, if 0.
         model: the dense model, for the scores that read it.
         labels: one per text, for ``taylor``: the index of a class, or a number.
-        texts, tokenizer, max_length: for ``taylor`` without activations, as for ``collect``.
-        seed: of ``random``.
+        texts, tokenizer, max_length: for ``taylor`` without activations and for scores of a
+            layer, as for ``collect``.
+        metric, points: of a layer's cloud: ``plain``, ``norm`` or ``loss``, and how many tokens,
+            as for :func:`obce.readings.read`.
+        seed: of ``random``, and of the tokens of a layer's cloud.
         device: where homology is computed, and where the model runs for ``taylor``: ``auto``,
             ``cpu`` or ``cuda`` (see :mod:`obce.base.devices`).
         progress: whether to show a progress bar.
@@ -393,6 +414,18 @@ def score(
     """
     check_choice("score", name, SCORES)
     check_choice("cloud", cloud, CLOUDS)
+    check_choice("metric", metric, METRICS)
+    if name in LAYER_SCORES:
+        if activations is not None or model is None or texts is None or tokenizer is None:
+            raise ValueError(f"score {name!r} needs model=, texts= and tokenizer= (no activations)")
+        readings = read(
+            model, tokenizer, texts, points=points, loss=metric == "loss", max_length=max_length,
+            seed=seed, device=device, progress=progress,
+        )  # fmt: skip
+        function = LAYER_FUNCTIONS[name]
+        layered = {group: function(readings, group, metric=metric) for group in readings.points}
+        about = {"score": name, "metric": metric, **readings.info}
+        return Scores({group: row.astype(np.float32) for group, row in layered.items()}, about)
     target = pick_device(device)
     shape, groups = _shape_and_groups(activations, name, model)
     info: dict[str, Any] = {"score": name}

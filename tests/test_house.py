@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("obce.base",),
     ("obce.units", "obce.texts", "obce.homology"),
-    ("obce.activations",),
+    ("obce.activations", "obce.readings"),
+    ("obce.layer_scores",),
     ("obce.scores",),
     ("obce.pruning",),
     ("obce.modeling",),
@@ -24,8 +25,9 @@ LAYERS = (
     ("obce.jobs",),
     ("obce.cli", "obce.book"),
 )
-STATIONS = "activations homology modeling pruning repairs scores surgery texts units".split()
-LINES = 2000  # of code, together, on top
+STATIONS = """activations homology layer_scores modeling pruning readings repairs scores surgery
+texts units""".split()
+LINES = 2300  # of code, together, on top
 
 
 def name(path: Path) -> str:

@@ -20,10 +20,11 @@ from transformers import (
 
 from obce import collect, score, scores
 from obce.activations import CLOUDS
-from obce.base.settings import CLOUD_SCORES, SCORES
+from obce.base.settings import CLOUD_SCORES, LAYER_SCORES, SCORES
 from obce.scores import CLOUD_FUNCTIONS, Scores
 from obce.units import KINDS, OUTPUTS
 
+UNIT_SCORES = [name for name in SCORES if name not in LAYER_SCORES]
 LABELS = [i % 3 for i in range(40)]  # of the fixture's sentences
 
 # Scores that read clouds
@@ -226,7 +227,7 @@ def test_taylor_of_a_frozen_encoder(tiny_activations, tiny_classifier):
 # One interface
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", UNIT_SCORES)
 def test_every_score_gives_a_number_per_unit(name, tiny_activations, tiny_classifier):
     result = score(tiny_activations, name, model=tiny_classifier, labels=LABELS)
     assert isinstance(result, Scores) and list(result) == tiny_activations.groups
@@ -240,7 +241,7 @@ def test_every_score_gives_a_number_per_unit(name, tiny_activations, tiny_classi
     assert ("cloud" in result.info) == (name in CLOUD_SCORES)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", UNIT_SCORES)
 def test_only_what_was_collected_is_scored(name, tiny_bert, tiny_classifier, tokenizer, sentences):
     parts = {"layers": [2], "kinds": ["output", "key"], "clouds": ["mean"]}
     with collect(tiny_bert, tokenizer, sentences, **parts) as activations:

@@ -16,9 +16,15 @@ DEFAULT_CLOUD: Cloud = "mean"
 
 CloudScore = Literal["merge_radius", "total_persistence", "persistent_entropy", "std", "rms"]
 CLOUD_SCORES: tuple[CloudScore, ...] = get_args(CloudScore)
-Score = Literal[CloudScore, "random", "magnitude", "taylor"]
+LayerScore = Literal["persistence_share", "second_order", "unit_homology"]
+LAYER_SCORES: tuple[LayerScore, ...] = get_args(LayerScore)
+Score = Literal[CloudScore, LayerScore, "random", "magnitude", "taylor"]
 SCORES: tuple[Score, ...] = get_args(Score)
 DEFAULT_SCORE: Score = "merge_radius"
+Metric = Literal["plain", "norm", "loss"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+DEFAULT_METRIC: Metric = "norm"
+READ_POINTS = 4096  # tokens in a layer's cloud
 
 Level = Literal["light", "medium", "severe"]
 # percentiles: the three quartiles

@@ -20,6 +20,7 @@ from obce.base.settings import (
     CLOUDS,
     DEFAULT_CLOUD,
     DEFAULT_KINDS,
+    DEFAULT_METRIC,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
     EPOCHS,
@@ -27,6 +28,7 @@ from obce.base.settings import (
     KINDS,
     LEARNING_RATE,
     LEVELS,
+    METRICS,
     REPAIR_TEXTS,
     REPAIRS,
     RIDGE,
@@ -223,6 +225,7 @@ class Analysis:
     texts: int = ANALYSIS_TEXTS
     max_length: int | None = None
     special_tokens: bool = True
+    metric: str = DEFAULT_METRIC
     buckets: int | None = None
     """Stream the texts through so many buckets per unit, instead of keeping all outputs."""
 
@@ -234,6 +237,7 @@ class Analysis:
         """Find contradictions before anything is computed."""
         check_choice("score", self.score, SCORES)
         check_choice("cloud", self.cloud, CLOUDS)
+        check_choice("metric", self.metric, METRICS)
         if self.buckets is not None and (self.score, self.cloud) != ("merge_radius", "tokens"):
             raise ValueError(
                 f"streaming gives the merge_radius of the tokens cloud, not {self.score} of "

@@ -1,0 +1,117 @@
+"""What residual maps read: the same as by hand, sampled, weighed; the loss's metric by slopes."""
+
+import numpy as np
+import pytest
+import torch
+
+from obce import readings
+from obce.readings import read
+
+TEXTS = ["a small red house", "rain", "we saw the old boat near the bridge", "no", "why not now"]
+
+
+def by_hand(model, tokenizer, layer, kind):
+    """All tokens, text by text, in the order in which equal lengths run: longest first."""
+    inputs = []
+    place = {"value": "attention.output.dense", "intermediate": "output.dense"}[kind]
+    module = model.bert.encoder.layer[layer].get_submodule(place)
+    handle = module.register_forward_hook(lambda m, x, y: inputs.append(x[0][0].numpy()))
+    with torch.no_grad():
+        for text in TEXTS:
+            model(**tokenizer(text, return_tensors="pt"))
+    handle.remove()
+    return np.concatenate(inputs)
+
+
+def sorted_rows(points):
+    return points[np.lexsort(points.T[:4])]
+
+
+@pytest.mark.parametrize("kind", ["value", "intermediate"])
+def test_points_are_what_the_map_reads(tiny_classifier, tokenizer, kind):
+    found = read(tiny_classifier, tokenizer, TEXTS)
+    expected = by_hand(tiny_classifier, tokenizer, 1, kind)
+    np.testing.assert_allclose(
+        sorted_rows(found.points[1, kind]), sorted_rows(expected), rtol=1e-4, atol=1e-6
+    )
+    name = {"value": "attention.output.dense", "intermediate": "output.dense"}[kind]
+    weight = tiny_classifier.bert.encoder.layer[1].get_submodule(name).weight
+    np.testing.assert_array_equal(found.weights[1, kind], weight.detach().numpy())
+
+
+def test_a_sample_is_a_part_of_all_and_follows_from_the_seed(tiny_classifier, tokenizer):
+    everything = read(tiny_classifier, tokenizer, TEXTS).points[0, "intermediate"]
+    some = [read(tiny_classifier, tokenizer, TEXTS, points=9, seed=s) for s in (0, 0, 1)]
+    clouds = [each.points[0, "intermediate"] for each in some]
+    assert len(clouds[0]) == 9 == some[0].info["points"]
+    np.testing.assert_array_equal(clouds[0], clouds[1])
+    assert not np.array_equal(clouds[0], clouds[2])
+    distance = np.abs(clouds[0][:, None] - everything).max(axis=2).min(axis=1)
+    assert distance.max() < 1e-5
+
+
+def test_metrics(tiny_classifier, tokenizer):
+    found = read(tiny_classifier, tokenizer, TEXTS, loss=True)
+    weights = found.weights[2, "value"].astype(np.float64)
+    felt = found.felt[2, "value"]
+    assert np.linalg.eigvalsh(felt).min() >= readings.FLOOR - 1e-6
+    assert felt.trace() / len(felt) == pytest.approx(1 + readings.FLOOR)
+    np.testing.assert_array_equal(found.squared_norms((2, "value"), "plain"), np.ones(24))
+    np.testing.assert_allclose(found.squared_norms((2, "value"), "norm"), (weights**2).sum(axis=0))
+    np.testing.assert_allclose(
+        found.squared_norms((2, "value"), "loss"), np.diag(weights.T @ felt @ weights)
+    )
+    with pytest.raises(ValueError, match="unknown metric 'far'; there are plain, norm, loss"):
+        found.squared_norms((2, "value"), "far")
+    with pytest.raises(ValueError, match="needs read"):
+        read(tiny_classifier, tokenizer, TEXTS).squared_norms((2, "value"), "loss")
+
+
+def test_the_losss_metric_is_the_slope_of_a_regressions_answer(tiny_classifier, tokenizer):
+    """One text, one output: F is the sum over tokens of g g^T, g by differences."""
+    tiny_classifier.classifier = torch.nn.Linear(24, 1)
+    tiny_classifier.config.num_labels = tiny_classifier.num_labels = 1
+    model = tiny_classifier.double().eval()
+    inputs = tokenizer(TEXTS[0], return_tensors="pt")
+    module = model.bert.encoder.layer[2].output.dense
+
+    def answer(token, place, step):
+        def push(m, x, y):
+            y = y.clone()
+            y[0, token, place] += step
+            return y
+
+        handle = module.register_forward_hook(push)
+        with torch.no_grad():
+            value = model(**inputs).logits.item()
+        handle.remove()
+        return value
+
+    count = inputs["input_ids"].shape[1]
+    slopes = np.array(
+        [
+            [(answer(t, h, 1e-4) - answer(t, h, -1e-4)) / 2e-4 for h in range(24)]
+            for t in range(count)
+        ]
+    )
+    expected = slopes.T @ slopes
+    expected = expected / expected.diagonal().mean() + readings.FLOOR * np.eye(24)
+    found = read(model, tokenizer, TEXTS[:1], loss=True).felt[2, "intermediate"]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_bad_input(tiny_bert, tiny_classifier, tokenizer):
+    with pytest.raises(ValueError, match="points=1: a cloud needs at least two"):
+        read(tiny_classifier, tokenizer, TEXTS, points=1)
+    with pytest.raises(ValueError, match="needs a model with a task head"):
+        read(tiny_bert, tokenizer, TEXTS, loss=True)
+    with pytest.raises(ValueError, match="the corpus is empty"):
+        read(tiny_bert, tokenizer, [])
+
+
+def test_the_model_is_left_as_it_was(tiny_classifier, tokenizer):
+    tiny_classifier.train()
+    read(tiny_classifier, tokenizer, TEXTS, loss=True)
+    assert tiny_classifier.training
+    assert not any(module._forward_hooks for module in tiny_classifier.modules())
+    assert all(p.grad is None for p in tiny_classifier.parameters())
