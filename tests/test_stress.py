@@ -8,7 +8,8 @@ import tempfile
 
 import pytest
 
-from tools.stress import hostile, kills, models, table
+from obce.book import counts as tables
+from tools.stress import hostile, kills, models
 from tools.stress.__main__ import added, pieces
 from tools.stress.models import glue_folder, tiny_bert
 from tools.stress.mutations import OUTCOMES, Loader, loaders, mutate
@@ -37,7 +38,7 @@ def counted(part, call, folder):
     import json
 
     counts = json.loads(done.stdout.splitlines()[-1])
-    assert table.bad({"parts": {part: counts}}) == []
+    assert tables.bad({"parts": {part: counts}}) == []
     return counts
 
 
@@ -135,7 +136,7 @@ def test_a_compressed_model_can_be_read_by_others(job, tmp_path):
 def test_no_code_of_a_checkpoint_is_run(tmp_path):
     counts = hostile.foreign_checkpoints(tmp_path)
     assert counts["checkpoints"] == 6
-    assert table.bad({"parts": {"foreign": counts}}) == []
+    assert tables.bad({"parts": {"foreign": counts}}) == []
 
 
 def test_the_marker_of_code_that_is_run_is_seen(tmp_path):
@@ -163,7 +164,7 @@ def test_broken_files_are_refused_or_mean_the_same(files, name, monkeypatch, tmp
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     counts = mutate(files[name], 120, seed=1)
     assert sum(counts[outcome] for outcome in OUTCOMES) == 120
-    assert table.bad({"parts": {name: counts}}) == []
+    assert tables.bad({"parts": {name: counts}}) == []
     assert 0 < counts["longest_message"] < 1000 and counts["refused"] > 30
 
 
@@ -180,7 +181,7 @@ def test_bad_outcomes_are_seen(tmp_path):
     nonsense = Loader([path], careless, lambda found, wanted: "another number")
     counts = mutate(nonsense, 300, seed=0, keep=tmp_path / "kept")
     assert counts["nonsense"] > 0 and counts["other_exceptions"] > 0
-    assert len(table.bad({"parts": {"plan": counts}})) == 2
+    assert len(tables.bad({"parts": {"plan": counts}})) == 2
     assert len(os.listdir(tmp_path / "kept")) == counts["nonsense"] + counts["other_exceptions"]
     assert path.read_text() == '{"units": 7, "layers": [1, 2, 3]}'
 
@@ -190,10 +191,10 @@ def test_counts_add_up_and_make_tables():
     plan = {**outcomes, "refused": 2499, "nonsense": 1, "longest_message": 90, "examples": {"x": 1}}
     total = added([plan, plan | {"nonsense": 0, "refused": 2500, "longest_message": 70}])
     assert (total["refused"], total["nonsense"], total["longest_message"]) == (4999, 1, 90)
-    killed = {**dict.fromkeys(table.KILLS, 0), "jobs": 2, "kills": {"SIGINT": 3, "SIGKILL": 4}}
+    killed = {**dict.fromkeys(tables.KILLS, 0), "jobs": 2, "kills": {"SIGINT": 3, "SIGKILL": 4}}
     record = {"parts": {"plan": total, "kills": killed}}
-    assert table.bad(record) == ["plan: nonsense 1 {'x': 2}"]
-    shown = table.table(record)
+    assert tables.bad(record) == ["plan: nonsense 1 {'x': 2}"]
+    shown = tables.table(record)
     assert "| plans | 5,000 | 4,999 | 0 | 0 | 1 | 0 |" in shown
     assert "| jobs killed at a random moment | 7 | jobs lost 0, results changed 0," in shown
 
