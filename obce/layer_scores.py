@@ -22,10 +22,11 @@ def persistence_share(
 ) -> np.ndarray:
     """Each unit's share of the total persistence of its layer's cloud.
 
-    The cloud has a point y(t) = (|w_u| x_u(t))_u in R^units for each token t. Its minimum spanning
-    tree's edges are its H0 deaths; an edge (a, b) of length l gives unit u
-    l^(degree - 2) |w_u|^2 (x_u(a) - x_u(b))^2, so that the shares of all units add up to the sum of
-    l^degree. ``degree`` infinity: the last merge alone.
+    The cloud has a point for each token t: its coordinate u is ``|w_u| x_u(t)``, the output of
+    unit u times the norm of the weights that read it. The edges of the cloud's minimum spanning
+    tree are its H0 deaths. An edge between the tokens a and b, of length l, gives unit u the amount
+    ``l^(degree - 2) |w_u|^2 (x_u(a) - x_u(b))^2``, so the shares of all units add up to the sum of
+    ``l^degree``. With an infinite ``degree`` the last merge alone counts.
     """
     points = readings.points[group]
     scale = np.sqrt(readings.squared_norms(group, metric))

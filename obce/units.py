@@ -32,8 +32,6 @@ WEIGHTS = OUTPUTS | {"intermediate": "intermediate.dense"}
 # The maps that write to the residual stream, and the kind of unit that each of them reads. The
 # other maps read the stream itself.
 READS = {"attention_output": "value", "output": "intermediate"}
-# The kinds whose units live inside attention heads.
-IN_HEADS = ("query", "key", "value")
 
 Group = tuple[int, str]
 """(layer, kind): the address of one group of units."""

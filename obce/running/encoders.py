@@ -147,7 +147,7 @@ def embed(
     """The vectors of texts, as ``SentenceTransformer.encode`` gives them (without a prompt).
 
     Args:
-        loaded: a sentence encoder, from :func:`obce.load_model`.
+        loaded: a sentence encoder, from :func:`obce.load_model <obce.running.loading.load_model>`.
         max_length: tokens to which the texts are cut; as the folder says, if left out.
 
     Returns:

@@ -191,7 +191,8 @@ def export(loaded: Loaded, path: str | os.PathLike, *, int8: bool = False) -> di
     """Write a model as the ONNX file ``path``, in float32 or int8, and say what the file is.
 
     Args:
-        loaded: from :func:`obce.load_model`; a sentence encoder's file gives its vectors.
+        loaded: from :func:`obce.load_model <obce.running.loading.load_model>`; the file of a
+            sentence encoder gives its vectors.
 
     Returns:
         plain JSON values: whose weights, as what, the file's ``bytes`` and ``outputs``, and

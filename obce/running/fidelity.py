@@ -44,7 +44,8 @@ def compare(
     of a multiple-choice model (each text as one choice) are numbers: see ``divergence``.
 
     Args:
-        dense, small: from :func:`obce.load_model`, or ``dense._replace(model=small)``; the
+        dense, small: from :func:`obce.load_model <obce.running.loading.load_model>`, or
+            ``dense._replace(model=small)``; the
             tokenizer and the pooling are the dense one's.
         texts: strings or pairs of strings. Take none that the repair has seen.
         max_length: tokens to which the texts are cut; 128, or what a sentence encoder's folder

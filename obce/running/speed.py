@@ -118,7 +118,7 @@ def benchmark(
     without gradients. What ``obce.evaluate`` takes also depends on the texts' lengths.
 
     Args:
-        model: any BERT of transformers, or what :func:`obce.compress <obce.surgery.compress>` made.
+        model: any BERT of transformers, or what :func:`obce.compress <obce.repairs.compress>` made.
         against: a second one, for instance the dense original; both are timed in turns, and the
             speed-up is the median of the ratios of neighbouring measurements.
         shapes: texts and tokens of each batch.
