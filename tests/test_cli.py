@@ -202,6 +202,22 @@ def test_analyze_finetune_and_evaluate(run, dense, folder):
     assert json.loads((folder / "record.json").read_text())["rows_used"] == 40
 
 
+def test_a_layers_scores_lead_to_a_smaller_model(run, dense, folder):
+    options = ("--task", TASK, "--texts", 16, "--quiet", "--score", "persistence_share")
+    status, printed, _ = run("analyze", dense, *options, "--out", folder / "layer")
+    assert status == 0 and "value" in printed and "query" not in printed
+    record = json.loads((folder / "layer" / "analysis.json").read_text())
+    assert record["metric"] == "norm" and set(record["quartiles"]) == {"value", "intermediate"}
+    status, printed, error = run(
+        "compress", dense, "--task", TASK, "--scores", folder / "layer" / "scores.safetensors",
+        "--level", "light", "--dev-limit", 20, "--repair-texts", 16, "--no-timing", "--quiet",
+        "--out", folder / "layer-small",
+    )  # fmt: skip
+    assert status == 0, error
+    plan = obce.Plan.load(folder / "layer-small" / "plan.json")
+    assert plan.info["score"] == "persistence_share"
+
+
 def test_analyze_streaming_says_what_it_certified(run, dense, folder):
     arguments = ("analyze", dense, "--task", TASK, "--texts", 16, "--quiet")
     stream = (*arguments, "--stream")
@@ -245,6 +261,10 @@ BAD_ARGUMENTS = {
     "a share for a percentile": (["--percentile", 0.5], "write 50"),
     "a plan and kinds": (["--plan", "no.json", "--kinds", "value"], "--kinds says nothing beside"),
     "a plan and a score": (["--plan", "no.json", "--score", "std"], "--score says nothing beside"),
+    "a layer's score of queries": (
+        ["--level", "light", "--score", "persistence_share", "--kinds", "query,key,value"],
+        "judges value and intermediate units only",
+    ),
     "no number": (["--keep-total", "half"], "give a number, or several like 0.8,0.6"),
     "several of two": (["--keep-total", "0.5,0.6", "--percentile", 5], "no other target"),
     "a file beside a task": (["--level", "light", "--train-file", "a.csv"], "2 of these are given"),

@@ -26,6 +26,7 @@ from obce.base.settings import (
     EPOCHS,
     HEADS,
     KINDS,
+    LAYER_SCORES,
     LEARNING_RATE,
     LEVELS,
     METRICS,
@@ -233,9 +234,14 @@ class Analysis:
         """The arguments that matter: where nothing is scored, the length for the repair."""
         return asdict(self) if scored else {"max_length": self.max_length}
 
-    def check(self) -> None:
-        """Find contradictions before anything is computed."""
+    def check(self, kinds: Sequence[str] = ()) -> None:
+        """Find contradictions before anything is computed; ``kinds`` are those to be cut."""
         check_choice("score", self.score, SCORES)
+        if self.score in LAYER_SCORES and not {*kinds} <= {*DEFAULT_KINDS}:
+            raise ValueError(
+                f"score {self.score} judges {' and '.join(DEFAULT_KINDS)} units only: leave the "
+                "other kinds out, or choose another score"
+            )
         check_choice("cloud", self.cloud, CLOUDS)
         check_choice("metric", self.metric, METRICS)
         if self.buckets is not None and (self.score, self.cloud) != ("merge_radius", "tokens"):

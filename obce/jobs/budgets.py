@@ -45,7 +45,7 @@ def budgets_job(
         the record: under ``budgets``, for every value the record of its job.
     """
     data.check()
-    analysis.check()
+    analysis.check(cut.kinds)
     changes: list[dict[str, Any]] = [{target: value} for value in values]
     cuts = [replace(cut, **change) for change in changes]
     for each in cuts:

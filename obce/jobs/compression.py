@@ -77,7 +77,7 @@ def compress_job(
         ValueError: bad arguments, or ``out`` holds another job's result or somebody's files.
     """
     cut.check()
-    analysis.check()
+    analysis.check(cut.kinds)
     data.check()
     if again and not data.labelled:
         raise ValueError("finetune-epochs: fine-tuning needs labels, and these are texts alone")

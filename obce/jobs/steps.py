@@ -77,9 +77,10 @@ def analyze_job(
         "quartiles": {
             kind: {
                 layer: np.percentile(scores[layer, kind], [0, 25, 50, 75, 100]).round(6).tolist()
-                for layer in sorted({layer for layer, _ in scores})
+                for layer in sorted(layer for layer, of in scores if of == kind)
             }
             for kind in KINDS
+            if any(of == kind for _, of in scores)
         },
         "environment": environment(),
     }
