@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, NoReturn
 
 from filelock import FileLock
 
+YOUNG = 10  # seconds
 PREFIX = ".obce-scratch-"
 LOCK = ".lock"
 USUAL = ".usual"  # an empty file, with the permissions that files get here
@@ -75,7 +77,10 @@ def remove_leftovers(folder: Path) -> None:
             if left.is_symlink() or not left.is_dir():
                 continue
             if not (left / LOCK).is_file():
-                left.rmdir()  # killed before it could lock it: it is empty, or not ours
+                # Killed before it could lock it: it is empty, or not ours. A young one may be
+                # another process's, which is about to lock it.
+                if time.time() - left.stat().st_mtime > YOUNG:
+                    left.rmdir()
                 continue
             with FileLock(left / LOCK, blocking=False):
                 shutil.rmtree(left)

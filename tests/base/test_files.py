@@ -164,13 +164,23 @@ def killed(code, folder):
     "code",
     [
         "s = Scratch(sys.argv[1]); (s.path / 'x').write_text('x')",
-        "tempfile.mkdtemp(prefix=PREFIX, dir=sys.argv[1])",  # before it could lock it
         "c = replacing(Path(sys.argv[1]) / 'f'); c.__enter__().write_text('x')",
     ],
 )
 def test_leftovers_of_killed_processes_go_with_the_next_file(tmp_path, code):
     killed(code, tmp_path)
     assert [name[: len(PREFIX)] for name in os.listdir(tmp_path)] == [PREFIX]
+    write(tmp_path / "file")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_without_a_lock_goes_when_it_is_no_longer_young(tmp_path):
+    """A young one may be another process's, which is about to lock it."""
+    killed("tempfile.mkdtemp(prefix=PREFIX, dir=sys.argv[1])", tmp_path)
+    (left,) = tmp_path.iterdir()
+    write(tmp_path / "file")
+    assert left.is_dir()
+    os.utime(left, (0, 0))
     write(tmp_path / "file")
     assert os.listdir(tmp_path) == ["file"]
 
