@@ -135,15 +135,6 @@ def _elder_rule(distance: np.ndarray, strength: np.ndarray) -> np.ndarray:
     return death
 
 
-def spread(readings: Readings, group: Group, metric: str = "norm") -> np.ndarray:
-    """Standard deviation of a unit's output times what one unit of output moves.
-
-    Source: Y. An et al., "Fluctuation-based adaptive structured pruning (FLAP)", 2024.
-    """
-    deviation = readings.points[group].astype(np.float64).std(axis=0)
-    return deviation * np.sqrt(readings.squared_norms(group, metric))
-
-
 LAYER_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "persistence_share": persistence_share,
     "second_order": second_order,
