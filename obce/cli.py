@@ -22,17 +22,21 @@ from obce.base.settings import (
     BATCH_SIZE,
     BUCKETS,
     DEFAULT_CLOUD,
+    DEFAULT_COVARIANCE,
     DEFAULT_KINDS,
     DEFAULT_METRIC,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
+    DEGREE,
     EMBEDDED,
     EPOCHS,
     LEARNING_RATE,
+    READ_POINTS,
     REPAIR_TEXTS,
     RIDGE,
     SHAPES,
     Cloud,
+    Covariance,
     Heads,
     Level,
     Metric,
@@ -153,8 +157,19 @@ MaxLength = Annotated[
 ScoreName = Annotated[Score, typer.Option(help="How units are scored.")]
 CloudName = Annotated[Cloud, typer.Option(help="The point cloud that the score reads.")]
 MetricName = Annotated[
-    Metric, typer.Option(help="How a layer's cloud is weighed, for persistence_share and its like.")
+    Metric | None,
+    typer.Option(
+        help="How a score of a layer weighs its units' outputs: as they are, by the weights that "
+        "read them, or by what the loss feels of them; std and rms with one are scores of a layer.",
+        show_default=DEFAULT_METRIC,
+    ),
 ]
+CovarianceName = Annotated[
+    Covariance,
+    typer.Option(help="Of second_order: over all points, or along the edges of the layer's tree."),
+]
+Degree = Annotated[float, typer.Option(help="Of persistence_share: 1 or more, or inf.")]
+Points = Annotated[int, typer.Option(help="Tokens in a layer's cloud.", min=2)]
 Texts = Annotated[int, typer.Option(help="Training texts that the score reads.", min=2)]
 ScoreLength = Annotated[
     int | None, typer.Option(help="Tokens kept of a text when scoring; 64 if left out.")
@@ -295,7 +310,10 @@ def analyze(
             show_default=False,
         ),
     ] = None,
-    metric: MetricName = DEFAULT_METRIC,
+    metric: MetricName = None,
+    covariance: CovarianceName = DEFAULT_COVARIANCE,
+    degree: Degree = DEGREE,
+    points: Points = READ_POINTS,
     texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
     stream: Annotated[
@@ -335,6 +353,9 @@ def analyze(
             texts=texts,
             max_length=score_length,
             metric=metric,
+            covariance=covariance,
+            degree=degree,
+            points=points,
             buckets=buckets if stream else None,
         ),
         device=device,
@@ -600,7 +621,10 @@ def compress(
     texts_field: TextsField = None,
     score: ScoreName = DEFAULT_SCORE,
     cloud: CloudName = DEFAULT_CLOUD,
-    metric: MetricName = DEFAULT_METRIC,
+    metric: MetricName = None,
+    covariance: CovarianceName = DEFAULT_COVARIANCE,
+    degree: Degree = DEGREE,
+    points: Points = READ_POINTS,
     texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
     repair: Annotated[Repair, typer.Option(help="How the rest is mended.")] = DEFAULT_REPAIR,
@@ -668,8 +692,9 @@ def compress(
         "progress": not quiet,
     }
     analysis = Analysis(
-        score=score, cloud=cloud, texts=texts, max_length=score_length, metric=metric
-    )
+        score=score, cloud=cloud, texts=texts, max_length=score_length, metric=metric,
+        covariance=covariance, degree=degree, points=points,
+    )  # fmt: skip
     if several:
         from obce.jobs.budgets import budget_rows, budgets_job
         from obce.running.tables import text_table
@@ -688,7 +713,7 @@ def compress(
 
 
 OF_PLANS = ("kinds", "scope", "heads", "multiple_of", "scores")
-OF_SCORES = ("score", "cloud", "metric")
+OF_SCORES = ("score", "cloud", "metric", "covariance", "degree", "points")
 
 
 def _report(record: dict, out: Path) -> None:

@@ -18,23 +18,26 @@ from obce.base.settings import (
     ANALYSIS_TEXTS,
     BATCH_SIZE,
     CLOUDS,
+    COVARIANCES,
     DEFAULT_CLOUD,
+    DEFAULT_COVARIANCE,
     DEFAULT_KINDS,
-    DEFAULT_METRIC,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
+    DEGREE,
     EPOCHS,
     HEADS,
     KINDS,
-    LAYER_SCORES,
     LEARNING_RATE,
     LEVELS,
     METRICS,
+    READ_POINTS,
     REPAIR_TEXTS,
     REPAIRS,
     RIDGE,
     SCOPES,
     SCORES,
+    of_layer,
 )
 from obce.tasks import Task, data_sha256, get_task, load, own_task
 from obce.tasks.own import LABEL, TEXT
@@ -226,7 +229,10 @@ class Analysis:
     texts: int = ANALYSIS_TEXTS
     max_length: int | None = None
     special_tokens: bool = True
-    metric: str = DEFAULT_METRIC
+    metric: str | None = None
+    covariance: str = DEFAULT_COVARIANCE
+    degree: float = DEGREE
+    points: int = READ_POINTS
     buckets: int | None = None
     """Stream the texts through so many buckets per unit, instead of keeping all outputs."""
 
@@ -237,13 +243,17 @@ class Analysis:
     def check(self, kinds: Sequence[str] = ()) -> None:
         """Find contradictions before anything is computed; ``kinds`` are those to be cut."""
         check_choice("score", self.score, SCORES)
-        if self.score in LAYER_SCORES and not {*kinds} <= {*DEFAULT_KINDS}:
+        if of_layer(self.score, self.metric) and not {*kinds} <= {*DEFAULT_KINDS}:
             raise ValueError(
                 f"score {self.score} judges {' and '.join(DEFAULT_KINDS)} units only: leave the "
                 "other kinds out, or choose another score"
             )
         check_choice("cloud", self.cloud, CLOUDS)
-        check_choice("metric", self.metric, METRICS)
+        if self.metric is not None:
+            check_choice("metric", self.metric, METRICS)
+        check_choice("covariance", self.covariance, COVARIANCES)
+        if not self.degree >= 1:
+            raise ValueError(f"degree={self.degree:g}: it must be at least 1 (or inf)")
         if self.buckets is not None and (self.score, self.cloud) != ("merge_radius", "tokens"):
             raise ValueError(
                 f"streaming gives the merge_radius of the tokens cloud, not {self.score} of "
