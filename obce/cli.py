@@ -873,10 +873,9 @@ def study_status(
     """Say how far a study is: done, running, failed, left, and the time that is left."""
     import json
 
-    from obce.jobs.progress import duration
-    from obce.running.tables import text_table
+    from obce.running.tables import duration, text_table
     from obce.study.config import load_study
-    from obce.study.workers import COUNTS, status_of
+    from obce.study.status import COUNTS, status_of
 
     found = status_of(load_study(config), out)
     if as_json:
@@ -891,6 +890,20 @@ def study_status(
         typer.echo(f"failed: {failure['task']} {failure['seed']}, {settings}: {failure['error']}")
     if found["seconds_left"] is not None and found["left"] + found["running"]:
         typer.echo(f"about {duration(found['seconds_left'])} left")
+
+
+@study.command("report")
+def study_report(
+    out: Annotated[Path, typer.Argument(help="Folder of the records.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for machines.")] = False,
+) -> None:
+    """Tables and claims from the records alone, in seconds: no data and no model are needed."""
+    import json
+
+    from obce.study.report import report_of, report_text
+
+    found = report_of(out)
+    typer.echo(json.dumps(found, indent=1) if as_json else report_text(found))
 
 
 # All of typer's complaints about arguments; it names this base class nowhere in public, so the

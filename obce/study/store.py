@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from obce.running.records import load_sealed, save_sealed
+from obce.base.records import load_sealed, save_sealed
 from obce.study.config import Cell, GroupKey
 
 Record = dict[str, Any]
