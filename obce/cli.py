@@ -828,6 +828,109 @@ def demo(
     typer.echo(f"figures: {out / 'scores.png'}, {out / 'stages.png'}")
 
 
+study = typer.Typer(help="Grids of runs from one small file, and their statistics.")
+app.add_typer(study, name="study")
+
+StudyFile = Annotated[Path, typer.Argument(help="The study (TOML).", show_default=False)]
+StudyOut = Annotated[
+    Path, typer.Option(help="Folder of the records, a file for each task and seed.")
+]
+
+
+@study.command("run")
+def study_run(
+    config: StudyFile,
+    out: StudyOut,
+    work: Annotated[
+        Path, typer.Option(help="Folder of the dense models; finished ones are used again.")
+    ],
+    workers: Annotated[int, typer.Option(help="Processes side by side.", min=1)] = 1,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Rows of train and dev, for a trial: its records stay apart.", min=2),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run the cells again that have failed.")
+    ] = False,
+    glue_dir: GlueDir = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Run the cells of a study that are left, each once.
+
+    Killed, or started a second time beside the first, it goes on with what nobody has run yet.
+    Each process has one thread.
+    """
+    from obce.study.config import load_study
+
+    plan = load_study(config)
+    if glue_dir:
+        os.environ["OBCE_GLUE_DIR"] = glue_dir
+    if workers > 1:
+        from obce.study.workers import check_records, start_workers
+
+        check_records(plan, out, limit)
+        options = [str(config), "--out", str(out), "--work", str(work), "--device", device]
+        options += ["--limit", str(limit)] if limit else []
+        options += ["--retry-failed"] * retry_failed + ["--quiet"] * quiet
+        status = start_workers(["study", "run", *options], workers)
+        if status:
+            raise RuntimeError("a worker has failed: see above, and obce study status")
+        return
+    from obce.jobs.progress import say
+    from obce.study.workers import Worker, one_thread
+
+    one_thread()
+    worker = Worker(
+        plan, out, work, limit=limit, retry_failed=retry_failed, device=device,
+        say=lambda line: say(line, not quiet),
+    )  # fmt: skip
+    if not worker.run():
+        raise RuntimeError("some cells have failed: obce study status names them")
+
+
+@study.command("status")
+def study_status(
+    config: StudyFile,
+    out: StudyOut,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say how far a study is: done, running, failed, left, and the time that is left."""
+    import json
+
+    from obce.running.tables import duration, text_table
+    from obce.study.config import load_study
+    from obce.study.status import COUNTS, status_of
+
+    found = status_of(load_study(config), out)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    rows = [["task", "seed", *COUNTS]]
+    rows += [[g["task"], str(g["seed"]), *(str(g[n]) for n in COUNTS)] for g in found["groups"]]
+    rows.append(["all", "", *(str(found[name]) for name in COUNTS)])
+    typer.echo(text_table(rows))
+    for failure in found["failures"]:
+        settings = ", ".join(f"{name} {value}" for name, value in failure["settings"].items())
+        typer.echo(f"failed: {failure['task']} {failure['seed']}, {settings}: {failure['error']}")
+    if found["seconds_left"] is not None and found["left"] + found["running"]:
+        typer.echo(f"about {duration(found['seconds_left'])} left")
+
+
+@study.command("report")
+def study_report(
+    out: Annotated[Path, typer.Argument(help="Folder of the records.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for machines.")] = False,
+) -> None:
+    """Tables and claims from the records alone, in seconds: no data and no model are needed."""
+    import json
+
+    from obce.study.report import report_of, report_text
+
+    found = report_of(out)
+    typer.echo(json.dumps(found, indent=1) if as_json else report_text(found))
+
+
 # All of typer's complaints about arguments; it names this base class nowhere in public, so the
 # type is that of a child.
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__base__)

@@ -22,7 +22,7 @@ LAYERS = (
     ("obce.tasks",),
     ("obce.running",),
     ("obce.plots",),
-    ("obce.jobs",),
+    ("obce.jobs", "obce.study"),
     ("obce.cli", "obce.book"),
 )
 STATIONS = """activations homology layer_scores modeling pruning readings repairs scores surgery

@@ -10,8 +10,9 @@ from obce.base.devices import pick_device
 from obce.base.settings import TIMING_ROUNDS
 from obce.jobs.arguments import Analysis, Cut, Tuning
 from obce.jobs.judges import Judge, Labelled, LoadedModel
-from obce.jobs.progress import duration, say
+from obce.jobs.progress import say
 from obce.running.speed import time_per_1000
+from obce.running.tables import duration
 
 SAMPLE = 32  # texts whose forward pass is timed
 # Forward passes that a stage is worth, per text: a backward pass is about two of them; the repair

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from obce.base import distributed
+from obce.running.tables import duration
 
 
 def bars(progress: bool) -> bool:
@@ -27,14 +28,3 @@ def stage(name: str, progress: bool) -> Iterator[None]:
     start = time.monotonic()
     yield
     say(f"{name}: {duration(time.monotonic() - start)}", progress)
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people.
-
-    >>> duration(7.04), duration(200), duration(7000)
-    ('7.0 s', '3.3 min', '1.9 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

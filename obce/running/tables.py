@@ -1,4 +1,4 @@
-"""Tables for people: aligned text and Markdown."""
+"""For people: tables as aligned text and Markdown, and how long something takes."""
 
 from __future__ import annotations
 
@@ -30,3 +30,14 @@ def markdown_table(rows: list[list[str]]) -> str:
     """
     head, *body = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([head, "|---|" + "---:|" * (len(rows[0]) - 1), *body])
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(7.04), duration(200), duration(7000)
+    ('7.0 s', '3.3 min', '1.9 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

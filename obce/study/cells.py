@@ -1,0 +1,169 @@
+"""One cell: score, cut, repair, fine-tune again, judge; and what the record says of it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from obce.pruning import Plan, plan
+from obce.repairs import repair
+from obce.study import measures
+from obce.study.config import DROP_LAYERS, NONE, Cell, plain
+from obce.study.dense import tune
+from obce.study.group import Group
+from obce.study.layers import drop_layers
+from obce.surgery import cut
+from obce.units import count_parameters
+
+LAYER_TEXTS = 256  # on which subsets of layers are compared
+
+
+class _Clock:
+    """Seconds of each phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 2)
+
+
+def run_cell(group: Group, cell: Cell, work: Path) -> dict[str, Any]:
+    """Run a cell and return its record, as plain JSON.
+
+    Args:
+        work: a folder for what fine-tuning writes meanwhile.
+    """
+    settings, clock = cell.settings, _Clock()
+    more: dict[str, Any] = {}
+    if settings["score"] == DROP_LAYERS:
+        with clock.phase("score"):
+            small, info = _without_layers(group, settings)
+    else:
+        with clock.phase("score"):
+            scores = group.scores(settings)
+            info = dict(scores.info)
+        with clock.phase("cut"):
+            chosen = _plan(group, scores, settings)
+            small = cut(group.model, chosen)
+        with clock.phase("compare"):
+            more["spearman_std"] = _rank_correlation(group, scores, settings)
+        if settings["repair"] != NONE:
+            with clock.phase("repair"):
+                more["repair"] = _repair(group, small, chosen, settings)
+    if settings["again"]:
+        with clock.phase("finetune"):
+            _finetune(group, small, settings, work)
+    with clock.phase("judge"):
+        judged = _judge(group, small, settings["dev_limit"])
+    return {
+        "settings": plain(settings),
+        "score": info,
+        **judged,
+        **_size(group, small),
+        **more,
+        "dense": group.short,
+        "seconds": clock.seconds | {"total": round(sum(clock.seconds.values()), 2)},
+    }
+
+
+def _plan(group: Group, scores: Any, settings: dict[str, Any]) -> Plan:
+    target = {name: settings[name] for name in ("keep_encoder", "level") if name in settings}
+    kinds = settings["kinds"].split(",")
+    return plan(group.model, scores, kinds=kinds, scope=settings["scope"], **target)
+
+
+def _repair(
+    group: Group, small: PreTrainedModel, chosen: Plan, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Repair in place; the errors before and after, each as the mean over the maps."""
+    corpus = group.corpus(settings)
+    fits = repair(
+        group.model,
+        small,
+        chosen,
+        texts=corpus.texts,
+        tokenizer=group.tokenizer,
+        method=settings["repair"],
+        max_length=settings["max_length"],
+        device=group.device,
+        **({"ridge": settings["ridge"]} if "ridge" in settings else {}),
+    )
+    found: dict[str, Any] = {"texts": len(corpus.texts), "data_sha256": corpus.sha256}
+    if fits:
+        rows = [asdict(fit) for fit in fits]
+        found |= {n: float(np.mean([row[n] for row in rows])) for n in ("before", "after")}
+    return found
+
+
+def _without_layers(
+    group: Group, settings: dict[str, Any]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    texts = group.corpus(settings).texts[:LAYER_TEXTS]
+    if isinstance(texts[0], str):
+        columns = {"sentence": texts}
+    else:
+        columns = {f"sentence{i + 1}": [pair[i] for pair in texts] for i in (0, 1)}
+    return drop_layers(group, settings["keep_encoder"], Dataset.from_dict(columns))
+
+
+def _finetune(group: Group, small: PreTrainedModel, settings: dict[str, Any], work: Path) -> None:
+    if settings["teacher"] != NONE:
+        raise ValueError("this version of obce fine-tunes without a teacher")
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        tune(
+            small, group.tokenizer, group.task.name, Path(folder), group.recipe,
+            settings["again"], group.seed, group.limit, device=group.device,
+        )  # fmt: skip
+
+
+def _judge(group: Group, small: PreTrainedModel, dev_limit: int) -> dict[str, Any]:
+    dense, logits = group.dense_predictions(dev_limit), group.predict(small, group.dev(dev_limit))
+    rows = measures.divergences(dense, logits)
+    metrics = group.metrics(logits, dev_limit)
+    return {
+        "metrics": metrics,
+        "metric": next(iter(metrics)),
+        "divergence": float(rows.mean()),
+        "divergence_interval": measures.interval(rows),
+        "agreement": measures.agreement(dense, logits),
+        "rows": {
+            "divergence": measures.pack(np.minimum(rows, np.finfo(np.float16).max), "float16"),
+            "predictions": measures.pack_predictions(logits),
+        },
+    }
+
+
+def _size(group: Group, small: PreTrainedModel) -> dict[str, Any]:
+    """What is left, of all parameters and of the encoder's."""
+    dense, left = count_parameters(group.model), count_parameters(small)
+    return {
+        "parameters": {"total": left.total, "encoder": left.encoder},
+        "keep_total": round(left.total / dense.total, 5),
+        "keep_encoder": round(left.encoder / dense.encoder, 5),
+    }
+
+
+def _rank_correlation(group: Group, scores: Any, settings: dict[str, Any]) -> float | None:
+    """Spearman's between the scores and the spread of the units' outputs over the same texts for
+    all cells, in the mean over groups of units (the maps read values and intermediates only)."""
+    kinds = settings["kinds"].split(",")
+    found = [
+        measures.rank_correlation(scores[units], values)
+        for units, values in group.spread.items()
+        if units[1] in kinds and units in scores
+    ]
+    known = [value for value in found if value is not None]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,373 @@
+"""What a study asks: a small TOML file in, its cells out, checked before anything runs.
+
+A *cell* is one compressed model, judged: its settings are ``SETTINGS``. The cells of one task and
+one seed of fine-tuning make a *group*: they share a dense model. ``[[grid]]`` tables stand in the
+order in which their cells run; in each, a setting with a list of values is a factor, and the cells
+are all combinations. ``score`` may be an inline table that sets more than the score's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from obce.base.settings import (
+    BATCH_SIZE,
+    CLOUD_SCORES,
+    CLOUDS,
+    DEFAULT_CLOUD,
+    DEFAULT_KINDS,
+    DEFAULT_METRIC,
+    DEFAULT_REPAIR,
+    DEFAULT_SCORE,
+    EMBEDDED,
+    EPOCHS,
+    KINDS,
+    LAYER_SCORES,
+    LEARNING_RATE,
+    LENGTH,
+    LEVELS,
+    METRICS,
+    READ_POINTS,
+    REPAIRS,
+    RIDGE,
+    SCOPES,
+    SCORES,
+)
+from obce.tasks import TASKS, get_task
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DROP_LAYERS = "drop_layers"
+SENTENCES = "sentences"
+NONE = "none"
+READ_SCORES = (*LAYER_SCORES, "std", "rms")  # that can read a layer's cloud
+
+
+class Setting(NamedTuple):
+    """Its value where a study does not say, which values fit, and what to say of others."""
+
+    default: Any
+    fits: Callable[[Any], bool]
+    wanted: str
+
+
+def _choice(default: str, *known: str) -> Setting:
+    return Setting(default, lambda value: value in known, f"one of {', '.join(known)}")
+
+
+def _whole(default: int, least: int) -> Setting:
+    def fits(value: Any) -> bool:
+        return type(value) is int and value >= least
+
+    return Setting(default, fits, f"a whole number from {least} on")
+
+
+def _number(default: float, fits: Callable[[float], bool], wanted: str) -> Setting:
+    return Setting(default, lambda v: type(v) in (int, float) and fits(v), wanted)
+
+
+def _kinds_fit(value: Any) -> bool:
+    return isinstance(value, str) and {*value.split(",")} <= {*KINDS}
+
+
+CORPORA = ("own", SENTENCES, *TASKS)
+SETTINGS: dict[str, Setting] = {
+    "score": _choice(DEFAULT_SCORE, *SCORES, DROP_LAYERS),
+    "metric": _choice(DEFAULT_METRIC, *METRICS),
+    "degree": _number(2.0, lambda value: value > 0, "a number above 0, or inf"),
+    "covariance": _choice("points", "points", "tree"),
+    "cloud": _choice(DEFAULT_CLOUD, *CLOUDS),
+    "points": _whole(READ_POINTS, 2),
+    "special_tokens": Setting(True, lambda value: type(value) is bool, "true or false"),
+    "score_seed": _whole(0, 0),
+    "shuffle": _choice(NONE, NONE, "units", "texts"),
+    "corpus": _choice("own", *CORPORA),
+    "texts": _whole(768, 2),
+    "draw": _whole(0, 0),
+    "max_length": _whole(64, 3),
+    "keep_encoder": _number(0.465, lambda value: 0 < value <= 1, "a number above 0, at most 1"),
+    "level": _choice(NONE, NONE, *LEVELS),
+    "kinds": Setting(",".join(DEFAULT_KINDS), _kinds_fit, f"some of {','.join(KINDS)}"),
+    "scope": _choice("layer", *SCOPES),
+    "repair": _choice(DEFAULT_REPAIR, *REPAIRS),
+    "ridge": _number(RIDGE, lambda v: v >= 0 and math.isfinite(v), "a number from 0 on"),
+    "again": _number(0, lambda v: v >= 0 and math.isfinite(v), "epochs, from 0 on"),
+    "teacher": _choice(NONE, NONE, "dense"),
+    "dev_limit": _whole(1000, 2),
+}
+"""The settings of a cell: how units are scored, on what, how many go, what follows, on how many
+rows of dev it is judged (a fixed sample, all if there are no more)."""
+
+TEXTS = ("corpus", "texts", "draw", "max_length")
+
+
+def heard(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that make a difference, given the others: so no cell is computed twice.
+
+    >>> sorted(heard({"score": "magnitude", "repair": "none", "metric": "loss"}))
+    ['again', 'dev_limit', 'keep_encoder', 'kinds', 'repair', 'scope', 'score']
+    """
+    full = {name: setting.default for name, setting in SETTINGS.items()} | dict(settings)
+    score = full["score"]
+    names = ["score", "dev_limit", "again"]
+    names += ["teacher"] if full["again"] else []
+    if score == DROP_LAYERS:
+        return {name: full[name] for name in (*names, *TEXTS, "keep_encoder")}
+    names += ["kinds", "scope", "repair"]
+    names += ["keep_encoder"] if full["level"] == NONE else ["level"]
+    names += READS.get(score, {}).get("metric" in settings, ())
+    if full["shuffle"] != NONE and "shuffle" in names:
+        names.append("score_seed")
+    if full["repair"] != NONE:
+        names += TEXTS
+    if full["repair"] == "least_squares":
+        names += ["ridge"]
+    return {name: full[name] for name in SETTINGS if name in names}
+
+
+def _reads() -> dict[str, dict[bool, tuple[str, ...]]]:
+    """What each score reads, with and without a metric."""
+    layer = ("metric", "points", "special_tokens", "shuffle", *TEXTS)
+    found: dict[str, dict[bool, tuple[str, ...]]] = {}
+    clouds = ("cloud", "special_tokens", *TEXTS)
+    for score in (*LAYER_SCORES, *CLOUD_SCORES):
+        by_layer = score in LAYER_SCORES
+        found[score] = {
+            True: layer if by_layer or score in READ_SCORES else clouds,
+            False: layer if by_layer else clouds,
+        }
+    for name, score in (("degree", "persistence_share"), ("covariance", "second_order")):
+        found[score] = {said: (name, *names) for said, names in found[score].items()}
+    found["random"] = dict.fromkeys((True, False), ("score_seed",))
+    found["taylor"] = dict.fromkeys((True, False), TEXTS)
+    return found
+
+
+READS = _reads()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a dense model is made. ``start``: from the dense model of that task (seed 0), with a new
+    head; else from ``model``."""
+
+    model: str = EMBEDDED
+    epochs: float = EPOCHS
+    learning_rate: float = LEARNING_RATE
+    batch_size: int = BATCH_SIZE
+    max_length: int = LENGTH
+    bf16: bool = False
+    train_limit: int | None = None
+    start: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The settings that matter, and ``id``, a hash of them."""
+
+    settings: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        text = json.dumps(plain(self.settings), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """For JSON, which has no infinity; 1 and 1.0 are one value."""
+    return {
+        name: ("inf" if value == math.inf else float(value))
+        if type(SETTINGS[name].default) is float or name == "again"
+        else value
+        for name, value in settings.items()
+    }
+
+
+GroupKey = tuple[str, int]
+"""(task, seed of the fine-tuning)."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """``groups``: the cells of each task and seed in the order in which they run."""
+
+    name: str
+    question: str
+    recipes: dict[str, Recipe]
+    groups: dict[GroupKey, list[Cell]]
+
+    def recipe(self, task: str) -> Recipe:
+        return self.recipes[task]
+
+
+def load_study(path: str | Path) -> Study:
+    """Read a study's file.
+
+    Raises:
+        ValueError: no such file, no TOML, or a name or value in it that means nothing; the message
+            says where, and what there is.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            config = tomllib.load(file)
+    except OSError as error:
+        raise ValueError(f"there is no study at {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML: {error}") from None
+    try:
+        return parse_study(config)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+
+
+def parse_study(config: Mapping[str, Any]) -> Study:
+    """A study from what its file says; see :func:`load_study`.
+
+    >>> study = parse_study({
+    ...     "name": "small", "question": "Which?",
+    ...     "grid": [{"tasks": ["sst2", "cola"], "seeds": [0, 1], "score": ["std", "random"]}],
+    ... })
+    >>> list(study.groups), len(study.groups["cola", 1])
+    ([('sst2', 0), ('cola', 0), ('sst2', 1), ('cola', 1)], 2)
+    """
+    _check_names("the file", config, ("name", "question", "dense", "defaults", "grid"))
+    for name in ("name", "question"):
+        if not isinstance(config.get(name), str):
+            raise ValueError(f"{name} is missing: say it in a line of text")
+    recipes = _recipes(config.get("dense", {}))
+    defaults = _table("[defaults]", config.get("defaults", {}))
+    grids = config.get("grid", [])
+    if not isinstance(grids, list) or not grids:
+        raise ValueError("there is no [[grid]]: nothing would be run")
+    found: dict[GroupKey, dict[str, Cell]] = {}
+    for number, grid in enumerate(grids, 1):
+        where = f"[[grid]] {number}"
+        merged = defaults | _table(where, grid)
+        _check_names(where, merged, ("tasks", "seeds", *SETTINGS))
+        tasks = [_task(where, name) for name in _list(merged.pop("tasks", []))]
+        seeds = _list(merged.pop("seeds", [0]))
+        if not tasks:
+            raise ValueError(f"{where} names no tasks")
+        for seed in seeds:
+            if type(seed) is not int or seed < 0:
+                raise ValueError(f"{where}: seeds={seed!r}: whole numbers from 0 on")
+        cells = [Cell(heard(settings)) for settings in _product(where, merged)]
+        for task, seed in itertools.product(tasks, seeds):
+            group = found.setdefault((task, seed), {})
+            for cell in cells:
+                group.setdefault(cell.id, cell)
+    tasks = list(dict.fromkeys(task for task, _ in found))
+    order = sorted(found, key=lambda key: (key[1], tasks.index(key[0])))
+    for task in tasks:
+        _check_start(task, recipes)
+    known = {task: recipes.get(task, recipes[""]) for task in TASKS}
+    groups = {key: list(found[key].values()) for key in order}
+    return Study(config["name"], config["question"], known, groups)
+
+
+def _product(where: str, grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """All combinations of a grid's factors, the last named turning fastest."""
+    factors = [[(name, value) for value in _list(values)] for name, values in grid.items()]
+    for chosen in itertools.product(*factors):
+        settings = dict(chosen)
+        if isinstance(settings.get("score"), dict):
+            bundle = settings.pop("score")
+            _check_names(f"{where}, score", bundle, tuple(SETTINGS))
+            if "score" not in bundle:
+                raise ValueError(f"{where}: score = {{...}} names no score")
+            settings |= bundle
+        for name, value in settings.items():
+            if not SETTINGS[name].fits(value):
+                raise ValueError(f"{where}: {name}={value!r:.60}: {SETTINGS[name].wanted}")
+        _check_together(where, settings)
+        yield settings
+
+
+def _check_together(where: str, settings: Mapping[str, Any]) -> None:
+    full = {name: setting.default for name, setting in SETTINGS.items()} | dict(settings)
+    score, kinds = full["score"], {*full["kinds"].split(",")}
+    read = "shuffle" in READS.get(score, {}).get("metric" in settings, ())
+    if read and not kinds <= {*DEFAULT_KINDS}:
+        raise ValueError(f"{where}: {score} judges {' and '.join(DEFAULT_KINDS)} units only")
+    if full["shuffle"] != NONE and not read:
+        raise ValueError(f"{where}: shuffle is for scores of a layer's cloud, not for {score}")
+    if score == "taylor" and full["corpus"] != "own":
+        raise ValueError(f"{where}: taylor needs labels: corpus is the task's own")
+    if ("query" in kinds) != ("key" in kinds):
+        raise ValueError(f"{where}: query and key units go in pairs: name both kinds, or neither")
+
+
+def _recipes(dense: Any) -> dict[str, Recipe]:
+    """The recipe of each task that has its own; under "" that of all others."""
+    dense = _table("[dense]", dense)
+    own = {name: value for name, value in dense.items() if isinstance(value, dict)}
+    common = {name: value for name, value in dense.items() if name not in own}
+    found = {"": _recipe("[dense]", common)}
+    for name, more in own.items():
+        found[_task("[dense]", name)] = _recipe(f"[dense.{name}]", common | more)
+    return found
+
+
+POSITIVE = ("epochs", "learning_rate", "batch_size", "max_length", "train_limit")
+
+
+def _recipe(where: str, values: Mapping[str, Any]) -> Recipe:
+    defaults = asdict(Recipe())
+    _check_names(where, values, tuple(field.name for field in fields(Recipe)))
+    for name, value in values.items():
+        default = 1 if name == "train_limit" else "" if name == "start" else defaults[name]
+        allowed = (int, float) if isinstance(default, float) else (type(default),)
+        if type(value) not in allowed or (name in POSITIVE and not 0 < value < math.inf):
+            kind = "true or false" if default is False else "a name" if default == "" else None
+            wanted = kind or ("a name" if isinstance(default, str) else "a number above 0")
+            raise ValueError(f"{where}: {name}={value!r:.60}: {wanted}")
+    if "start" in values:
+        values = {**values, "start": _task(where, values["start"])}
+    numbers = {n: float(values[n]) for n in ("epochs", "learning_rate") if n in values}
+    return Recipe(**{**values, **numbers})
+
+
+def _check_start(task: str, recipes: Mapping[str, Recipe]) -> None:
+    start = recipes.get(task, recipes[""]).start
+    if start is not None and recipes.get(start, recipes[""]).start is not None:
+        raise ValueError(
+            f"[dense]: {task} starts from {start}, which starts from another: give {start} none"
+        )
+
+
+def _table(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is no table")
+    return dict(value)
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _task(where: str, name: Any) -> str:
+    try:
+        task = get_task(str(name))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if "dev" not in task.rows:
+        raise ValueError(f"{where}: {task.name} has no dev rows")
+    return task.name
+
+
+def _check_names(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{where} has no {name!r:.40}; there are {', '.join(known)}")

@@ -1,0 +1,135 @@
+"""The dense models of a study: each made once, in a folder called by its recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from obce import tasks
+from obce.running.loading import load_classifier, set_labels
+from obce.running.records import load_record, save_record
+from obce.running.training import finetune
+from obce.study.config import Recipe, Study
+from obce.study.store import locked
+
+FOREVER = -1.0  # seconds to wait for another worker that trains the same model
+Say = Callable[[str], None]
+
+
+def rows_of(task: str, split: str, limit: int | None) -> Any:
+    """Rows of a split, all or a fixed sample: the same for every seed of a study."""
+    return tasks.load(task, split, limit=limit, seed=0)
+
+
+def least(*limits: int | None) -> int | None:
+    """The smallest of the limits that are given."""
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def recipe_record(study: Study, task: str, seed: int, limit: int | None) -> dict[str, Any]:
+    """All that a dense model depends on, the model that it starts from as well."""
+    recipe = study.recipe(task)
+    train_limit = least(recipe.train_limit, limit)
+    record = {"task": task, "seed": seed} | asdict(recipe) | {"train_limit": train_limit}
+    if recipe.start is not None:
+        record["start"] = recipe_record(study, recipe.start, 0, limit)
+        del record["model"]
+    return record
+
+
+def dense_folder(
+    study: Study, task: str, seed: int, work: Path, limit: int | None, say: Say, device: str
+) -> Path:
+    """The folder of a finished dense model, which is trained now if it is missing.
+
+    What holds ``training.json`` is finished; an interrupted training goes on where it stopped.
+    """
+    recipe = study.recipe(task)
+    record = recipe_record(study, task, seed, limit)
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]
+    folder = work / f"dense-{task}-{seed}-{digest}"
+    if (folder / "training.json").is_file():
+        return folder
+    begin: Path | None = None
+    if recipe.start is not None:
+        begin = dense_folder(study, recipe.start, 0, work, limit, say, device)
+    with locked(work / f".{folder.name}.lock", FOREVER):
+        if (folder / "training.json").is_file():  # another worker has made it meanwhile
+            return folder
+        say(f"{task} {seed}: fine-tune the dense model")
+        start = time.monotonic()
+        model, tokenizer = _start(begin, recipe, task, seed)
+        done = tune(
+            model, tokenizer, task, folder, recipe, recipe.epochs, seed, limit, device=device
+        )
+        seconds = round(time.monotonic() - start, 1)
+        say(f"{task} {seed}: the dense model took {seconds:.0f} s")
+        facts = {"steps": done.steps, "loss": done.loss, "seconds": seconds}
+        save_record({"recipe": record, **facts}, folder / "training.json")
+    return folder
+
+
+def tune(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: str,
+    folder: Path,
+    recipe: Recipe,
+    epochs: float,
+    seed: int,
+    limit: int | None,
+    **more: Any,
+) -> Any:
+    """Fine-tune by a recipe, but for so many epochs."""
+    return finetune(
+        model,
+        tokenizer,
+        task,
+        train=rows_of(task, "train", least(recipe.train_limit, limit)),
+        output_dir=folder,
+        epochs=epochs,
+        learning_rate=recipe.learning_rate,
+        batch_size=recipe.batch_size,
+        max_length=recipe.max_length,
+        bf16=recipe.bf16,
+        seed=seed,
+        **more,
+    )
+
+
+def _start(
+    begin: Path | None, recipe: Recipe, task: str, seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if begin is None:
+        loaded = load_classifier(recipe.model, task, seed)
+        return loaded.model, loaded.tokenizer
+    return _with_new_head(begin, task, seed)
+
+
+def _with_new_head(
+    folder: Path, task: str, seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The classifier in a folder with a fresh head for another task, drawn with ``seed``."""
+    found = load_classifier(folder, None)
+    model: Any = found.model
+    info = tasks.get_task(task)
+    set_labels(model.config, info)
+    generator = torch.Generator().manual_seed(seed)
+    head = torch.nn.Linear(model.config.hidden_size, info.num_labels)
+    torch.nn.init.normal_(head.weight, std=model.config.initializer_range, generator=generator)
+    torch.nn.init.zeros_(head.bias)
+    model.classifier, model.num_labels = head, info.num_labels
+    return model, found.tokenizer
+
+
+def training_facts(folder: Path) -> dict[str, Any]:
+    """What ``training.json`` says, without the recipe."""
+    return {k: v for k, v in load_record(folder / "training.json").items() if k != "recipe"}
