@@ -147,6 +147,13 @@ Resume = Annotated[
 Epochs = Annotated[float, typer.Option(help="Epochs of fine-tuning.")]
 Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
 Batch = Annotated[int, typer.Option(help="Rows per step.", min=1)]
+Bf16 = Annotated[
+    bool, typer.Option("--bf16", help="Train in bfloat16 where it matters for time (autocast).")
+]
+NewHead = Annotated[
+    bool,
+    typer.Option("--new-head", help="Draw the head anew: a model trained for other labels."),
+]
 MaxLength = Annotated[
     int | None, typer.Option(help="Tokens kept of a text when training and evaluating.")
 ]
@@ -225,7 +232,7 @@ def _check_data(context: typer.Context, data: Data) -> None:
 
 Names = tuple[str, ...]
 OF_TASKS: Names = ("task", "glue_dir", "label_map", "dev_limit", "finetune_epochs", "epochs",
-                   "learning_rate", "batch_size")  # fmt: skip
+                   "learning_rate", "batch_size", "bf16", "new_head")  # fmt: skip
 OF_FILES: Names = ("train_file", "dev_file", "text_column", "text_pair_column", "label_column",
                    "regression", *OF_TASKS[2:])  # fmt: skip
 OF_TEXTS: Names = ("texts_file", "texts_field")
@@ -407,6 +414,8 @@ def finetune(
     learning_rate: Rate = LEARNING_RATE,
     batch_size: Batch = BATCH_SIZE,
     max_length: MaxLength = None,
+    bf16: Bf16 = False,
+    new_head: NewHead = False,
     train_limit: TrainLimit = None,
     dev_limit: DevLimit = None,
     seed: Seed = 0,
@@ -419,7 +428,7 @@ def finetune(
         task, glue_dir, train_limit=train_limit, dev_limit=dev_limit, seed=seed,
         train_file=train_file, dev_file=dev_file, text_column=text_column,
         text_pair_column=text_pair_column, label_column=label_column, regression=regression,
-        label_map=_label_map(label_map),
+        label_map=_label_map(label_map), new_head=new_head,
     )  # fmt: skip
     _check_data(context, data)
     from obce.jobs.steps import finetune_job
@@ -429,7 +438,7 @@ def finetune(
         model,
         out,
         data,
-        Tuning(epochs, learning_rate, batch_size, max_length),
+        Tuning(epochs, learning_rate, batch_size, max_length, bf16),
         resume=resume,
         device=device,
         progress=not quiet,
@@ -615,6 +624,8 @@ def compress(
     learning_rate: Rate = LEARNING_RATE,
     batch_size: Batch = BATCH_SIZE,
     max_length: MaxLength = None,
+    bf16: Bf16 = False,
+    new_head: NewHead = False,
     train_limit: TrainLimit = None,
     dev_limit: DevLimit = None,
     timing: Annotated[
@@ -637,6 +648,7 @@ def compress(
         train_file=train_file, dev_file=dev_file, text_column=text_column,
         text_pair_column=text_pair_column, label_column=label_column, regression=regression,
         texts_file=texts_file, texts_field=texts_field, label_map=_label_map(label_map),
+        new_head=new_head,
     )  # fmt: skip
     _check_data(context, data)
     if plan:
@@ -660,7 +672,7 @@ def compress(
     cut.check()
     out = _out(out, model, data)
     options: dict[str, Any] = {
-        "tuning": Tuning(epochs, learning_rate, batch_size, max_length),
+        "tuning": Tuning(epochs, learning_rate, batch_size, max_length, bf16),
         "again": finetune_epochs,
         "resume": resume,
         "timing": timing,

@@ -202,6 +202,32 @@ def test_analyze_finetune_and_evaluate(run, dense, folder):
     assert json.loads((folder / "record.json").read_text())["rows_used"] == 40
 
 
+def test_a_model_of_other_labels_starts_with_a_new_head(run, tokenizer, tmp_path):
+    """For all three jobs that fine-tune: finetune, compress, and compress to several budgets."""
+    model = tiny_model(tokenizer, tmp_path / "three", task="mini-entailment")
+    options = ("--task", TASK, "--train-limit", 32, "--quiet", "--epochs", 1, "--bf16")
+    status, _, error = run("finetune", model, *options, "--out", tmp_path / "none")
+    assert status == 2 and "--new-head" in error and not (tmp_path / "none").exists()
+    options += ("--new-head",)
+    out = tmp_path / "tuned"
+    assert run("finetune", model, *options, "--out", out)[0] == 0
+    record = json.loads((out / "finetune.json").read_text())
+    assert record["arguments"]["new_head"] and record["arguments"]["bf16"]
+    assert obce.load_classifier(out, TASK).fine_tuned
+    more = ("--repair", "none", "--texts", 16, "--no-timing", "--out")
+    for value in ("0.8", "0.8,0.5"):
+        command = ("compress", model, *options, "--keep-encoder", value, *more, tmp_path / value)
+        status, _, errors = run(*command)
+        assert (status, errors) == (0, "")
+    one = json.loads((tmp_path / "0.8" / "record.json").read_text())
+    several = json.loads((tmp_path / "0.8,0.5" / "budgets.json").read_text())["budgets"]
+    for found in (one, *several.values()):
+        assert found["stages"]["dense"]["metrics"] == one["stages"]["dense"]["metrics"]
+    assert "batches of 32, bfloat16" in (tmp_path / "0.8" / "README.md").read_text()
+    status, _, error = run("compress", model, *options, "--label-map", "a=b", "--level", "light")
+    assert status == 2 and "label-map" in error
+
+
 def test_a_layers_scores_lead_to_a_smaller_model(run, dense, folder):
     options = ("--task", TASK, "--texts", 16, "--quiet", "--score", "persistence_share")
     status, printed, _ = run("analyze", dense, *options, "--out", folder / "layer")

@@ -121,6 +121,8 @@ class Data:
     texts_field: str | None = None
     label_map: Mapping[str, str] | None = None
     """What the task calls the model's labels."""
+    new_head: bool = False
+    """Whether the model's head is drawn anew, so that it has to be fine-tuned."""
 
     def check(self) -> None:
         """Find contradictions before anything is read."""
@@ -138,6 +140,10 @@ class Data:
             self.task = get_task(self.task).name
         if self.texts_field is not None and self.texts_file is None:
             raise ValueError("texts-field names a column of a texts-file: give one")
+        if self.new_head and self.label_map:
+            raise ValueError("label-map names the labels of a head that new-head replaces")
+        if self.new_head and not self.labelled:
+            raise ValueError("new-head: a new head needs labels, and these are texts alone")
 
     @property
     def labelled(self) -> bool:
@@ -160,6 +166,8 @@ class Data:
         common["dev_limit"] = self.dev_limit
         if self.label_map:
             common["label_map"] = dict(self.label_map)
+        if self.new_head:
+            common["new_head"] = True
         if isinstance(self.task, Task) and self.task.data:  # rows from Python
             common["rows"] = {name: data_sha256(rows) for name, rows in self.task.data.items()}
         if self.task is not None:
@@ -215,6 +223,7 @@ class Tuning:
     learning_rate: float = LEARNING_RATE
     batch_size: int = BATCH_SIZE
     max_length: int | None = None
+    bf16: bool = False
 
 
 @dataclass

@@ -55,6 +55,7 @@ def budgets_job(
     check_out(name, out, ("budgets.json",))
     options: dict[str, Any] = {"device": device, "progress": progress}
     source, dense, trained = _dense(name, out, data, tuning, cuts, resume, options)
+    data = replace(data, new_head=False)  # the dense model's is trained by now
     scores = cut.scores_file or _scores(dense, out, data, analysis, resume, options)
     records: list[dict[str, Any]] = []
     known = Known(source, trained, None)

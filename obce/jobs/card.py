@@ -198,7 +198,7 @@ def _steps(record: dict[str, Any]) -> list[str]:
             found.append(
                 f"{what} was fine-tuned here: {done['rows_used']:,} training rows, "
                 f"{done['epochs']:g} epochs, learning rate {done['learning_rate']:g}, batches of "
-                f"{done['batch_size']}."
+                f"{done['batch_size']}{', bfloat16' * done['bf16']}."
             )
     if "tuning" not in record and "fidelity" not in list(stages_of(record).values())[-1]:
         found.append("The dense model came fine-tuned.")
