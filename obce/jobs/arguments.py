@@ -25,6 +25,7 @@ from obce.base.settings import (
     DEFAULT_SCORE,
     EPOCHS,
     HEADS,
+    HIDDEN_WEIGHT,
     KINDS,
     LAYER_SCORES,
     LEARNING_RATE,
@@ -35,6 +36,9 @@ from obce.base.settings import (
     RIDGE,
     SCOPES,
     SCORES,
+    TEACHER_WEIGHT,
+    TEACHERS,
+    TEMPERATURE,
 )
 from obce.tasks import Task, data_sha256, get_task, load, own_task
 from obce.tasks.own import LABEL, TEXT
@@ -224,6 +228,38 @@ class Tuning:
     batch_size: int = BATCH_SIZE
     max_length: int | None = None
     bf16: bool = False
+    teacher: str | None = None
+    """Where compressed models are fine-tuned again: ``dense``, the dense model. Where a model is
+    fine-tuned: a folder or a name on the Hub."""
+    hidden_weight: float = HIDDEN_WEIGHT
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of a run without a teacher, as :func:`obce.finetune` takes them."""
+        return {name: getattr(self, name) for name in TUNING}
+
+    def teaching(self) -> dict[str, Any]:
+        """What a record says of the teacher: nothing where there is none."""
+        if self.teacher is None:
+            return {}
+        return {
+            "teacher": as_named(self.teacher),
+            "teacher_weight": TEACHER_WEIGHT,
+            "temperature": TEMPERATURE,
+            "hidden_weight": self.hidden_weight,
+        }
+
+    def as_record(self) -> dict[str, Any]:
+        return self.options() | self.teaching()
+
+    def check(self, again: float = 0.0) -> None:
+        """Find contradictions; ``again`` are the epochs of fine-tuning a compressed model."""
+        if self.teacher is not None and not again:
+            raise ValueError("teacher: it teaches when fine-tuning again, so give finetune-epochs")
+        if self.teacher is not None:
+            check_choice("teacher", self.teacher, TEACHERS)
+
+
+TUNING = ("epochs", "learning_rate", "batch_size", "max_length", "bf16")
 
 
 @dataclass

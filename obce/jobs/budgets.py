@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def budgets_job(
         the record: under ``budgets``, for every value the record of its job.
     """
     data.check()
+    tuning.check(again)
     analysis.check(cut.kinds)
     changes: list[dict[str, Any]] = [{target: value} for value in values]
     cuts = [replace(cut, **change) for change in changes]
@@ -106,7 +107,7 @@ def _dense(
         return source, name, None
     folder, about = out / "dense", out / "dense" / "finetune.json"
     model = {"model": named(name), "model_sha256": contents_sha256(name)}
-    arguments = {**model, **data.as_record(), **asdict(tuning)}
+    arguments = {**model, **data.as_record(), **tuning.options()}
     if resume and (done := finished(about, arguments)):
         return source, str(folder), done["training"]
     trained = judge.tune(loaded, folder, tuning.epochs, resume)
