@@ -30,6 +30,7 @@ from obce.base.settings import (
     DEGREE,
     EMBEDDED,
     EPOCHS,
+    HIDDEN_WEIGHT,
     LEARNING_RATE,
     READ_POINTS,
     REPAIR_TEXTS,
@@ -43,6 +44,7 @@ from obce.base.settings import (
     Repair,
     Scope,
     Score,
+    Teacher,
 )
 from obce.base.signals import Interrupts, terminable
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning
@@ -151,6 +153,16 @@ Resume = Annotated[
 Epochs = Annotated[float, typer.Option(help="Epochs of fine-tuning.")]
 Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
 Batch = Annotated[int, typer.Option(help="Rows per step.", min=1)]
+Bf16 = Annotated[
+    bool, typer.Option("--bf16", help="Train in bfloat16 where it matters for time (autocast).")
+]
+HiddenWeight = Annotated[
+    float, typer.Option(help="Also follow the teacher's layers: weight of that loss.", min=0)
+]
+NewHead = Annotated[
+    bool,
+    typer.Option("--new-head", help="Draw the head anew: a model trained for other labels."),
+]
 MaxLength = Annotated[
     int | None, typer.Option(help="Tokens kept of a text when training and evaluating.")
 ]
@@ -240,7 +252,8 @@ def _check_data(context: typer.Context, data: Data) -> None:
 
 Names = tuple[str, ...]
 OF_TASKS: Names = ("task", "glue_dir", "label_map", "dev_limit", "finetune_epochs", "epochs",
-                   "learning_rate", "batch_size")  # fmt: skip
+                   "learning_rate", "batch_size", "bf16", "new_head", "teacher",
+                   "hidden_weight")  # fmt: skip
 OF_FILES: Names = ("train_file", "dev_file", "text_column", "text_pair_column", "label_column",
                    "regression", *OF_TASKS[2:])  # fmt: skip
 OF_TEXTS: Names = ("texts_file", "texts_field")
@@ -428,6 +441,16 @@ def finetune(
     learning_rate: Rate = LEARNING_RATE,
     batch_size: Batch = BATCH_SIZE,
     max_length: MaxLength = None,
+    bf16: Bf16 = False,
+    new_head: NewHead = False,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Follow this fine-tuned model, too: a folder, or a name on the Hub.",
+            show_default=False,
+        ),
+    ] = None,
+    hidden_weight: HiddenWeight = HIDDEN_WEIGHT,
     train_limit: TrainLimit = None,
     dev_limit: DevLimit = None,
     seed: Seed = 0,
@@ -440,9 +463,11 @@ def finetune(
         task, glue_dir, train_limit=train_limit, dev_limit=dev_limit, seed=seed,
         train_file=train_file, dev_file=dev_file, text_column=text_column,
         text_pair_column=text_pair_column, label_column=label_column, regression=regression,
-        label_map=_label_map(label_map),
+        label_map=_label_map(label_map), new_head=new_head,
     )  # fmt: skip
     _check_data(context, data)
+    if teacher is None:
+        _refuse_beside(context, "without --teacher", "hidden_weight")
     from obce.jobs.steps import finetune_job
 
     out = _out(out, model, data, "-finetuned")
@@ -450,7 +475,7 @@ def finetune(
         model,
         out,
         data,
-        Tuning(epochs, learning_rate, batch_size, max_length),
+        Tuning(epochs, learning_rate, batch_size, max_length, bf16, teacher, hidden_weight),
         resume=resume,
         device=device,
         progress=not quiet,
@@ -633,12 +658,19 @@ def compress(
     finetune_epochs: Annotated[
         float, typer.Option(help="Fine-tune the compressed model for so many epochs.", min=0)
     ] = 0.0,
+    teacher: Annotated[
+        Teacher | None,
+        typer.Option(help="Fine-tune again with the dense model as teacher.", show_default=False),
+    ] = None,
+    hidden_weight: HiddenWeight = HIDDEN_WEIGHT,
     epochs: Annotated[
         float, typer.Option(help="Epochs for the dense model, if it is not fine-tuned yet.")
     ] = EPOCHS,
     learning_rate: Rate = LEARNING_RATE,
     batch_size: Batch = BATCH_SIZE,
     max_length: MaxLength = None,
+    bf16: Bf16 = False,
+    new_head: NewHead = False,
     train_limit: TrainLimit = None,
     dev_limit: DevLimit = None,
     timing: Annotated[
@@ -661,8 +693,11 @@ def compress(
         train_file=train_file, dev_file=dev_file, text_column=text_column,
         text_pair_column=text_pair_column, label_column=label_column, regression=regression,
         texts_file=texts_file, texts_field=texts_field, label_map=_label_map(label_map),
+        new_head=new_head,
     )  # fmt: skip
     _check_data(context, data)
+    if teacher is None:
+        _refuse_beside(context, "without --teacher", "hidden_weight")
     if plan:
         _refuse_beside(context, "beside --plan, which says which units stay", *OF_PLANS, *OF_SCORES)
     if scores:
@@ -684,7 +719,9 @@ def compress(
     cut.check()
     out = _out(out, model, data)
     options: dict[str, Any] = {
-        "tuning": Tuning(epochs, learning_rate, batch_size, max_length),
+        "tuning": Tuning(
+            epochs, learning_rate, batch_size, max_length, bf16, teacher, hidden_weight
+        ),
         "again": finetune_epochs,
         "resume": resume,
         "timing": timing,
