@@ -406,9 +406,11 @@ def _refit(
     if not math.isfinite(before):
         raise ValueError(f"layer {index}, {kind}: the model puts out values that are not finite")
     rows = torch.from_numpy(plan.kept[index, kind]).to(linear.bias.device)
-    if isinstance(ridge, str):
-        ridge = distributed.told_by_main(_best_ridge(sums, held, rows, linear.bias))
-    change, bias = _solved(sums, rows, ridge, linear.bias)
+    if isinstance(ridge, str):  # auto
+        chosen = distributed.told_by_main(_best_ridge(sums, held, rows, linear.bias))
+    else:
+        chosen = float(ridge)
+    change, bias = _solved(sums, rows, chosen, linear.bias)
     weight = (linear.weight + change.T[rows]).to(linear.weight.dtype)
     bias = bias.to(linear.bias.dtype)
     # The error is that of the weights as they are stored, after rounding.
@@ -418,10 +420,10 @@ def _refit(
     after = distributed.told_by_main(max(squares, 0.0) / entries)
     distributed.from_main(weight, bias)
     if after >= before:
-        return Fit(index, kind, before, before, ridge)
+        return Fit(index, kind, before, before, chosen)
     linear.weight.copy_(weight)
     linear.bias.copy_(bias)
-    return Fit(index, kind, before, after, ridge)
+    return Fit(index, kind, before, after, chosen)
 
 
 def _summed(

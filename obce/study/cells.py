@@ -21,6 +21,7 @@ from obce.study.config import DROP_LAYERS, NONE, Cell, plain
 from obce.study.dense import tune
 from obce.study.group import Group
 from obce.study.layers import drop_layers
+from obce.study.rivals import swapped
 from obce.surgery import cut
 from obce.units import count_parameters
 
@@ -82,7 +83,11 @@ def run_cell(group: Group, cell: Cell, work: Path) -> dict[str, Any]:
 def _plan(group: Group, scores: Any, settings: dict[str, Any]) -> Plan:
     target = {name: settings[name] for name in ("keep_encoder", "level") if name in settings}
     kinds = settings["kinds"].split(",")
-    return plan(group.model, scores, kinds=kinds, scope=settings["scope"], **target)
+    chosen = plan(group.model, scores, kinds=kinds, scope=settings["scope"], **target)
+    if settings["score"] != "swaps":
+        return chosen
+    options = {name: settings[name] for name in ("covariance", "metric")}
+    return swapped(chosen, group.readings(settings), **options)
 
 
 def _repair(
@@ -90,17 +95,15 @@ def _repair(
 ) -> dict[str, Any]:
     """Repair in place; the errors before and after, each as the mean over the maps."""
     corpus = group.corpus(settings)
+    more: dict[str, Any] = {n: settings[n] for n in ("ridge", "weighting") if n in settings}
+    if settings["repair"] == "least_squares":
+        more["calibration"] = group.calibration(settings)
+    else:
+        more |= {"texts": corpus.texts, "tokenizer": group.tokenizer}
     fits = repair(
-        group.model,
-        small,
-        chosen,
-        texts=corpus.texts,
-        tokenizer=group.tokenizer,
-        method=settings["repair"],
-        max_length=settings["max_length"],
-        device=group.device,
-        **({"ridge": settings["ridge"]} if "ridge" in settings else {}),
-    )
+        group.model, small, chosen, method=settings["repair"], max_length=settings["max_length"],
+        device=group.device, **more,
+    )  # fmt: skip
     found: dict[str, Any] = {"texts": len(corpus.texts), "data_sha256": corpus.sha256}
     if fits:
         rows = [asdict(fit) for fit in fits]
@@ -120,12 +123,11 @@ def _without_layers(
 
 
 def _finetune(group: Group, small: PreTrainedModel, settings: dict[str, Any], work: Path) -> None:
-    if settings["teacher"] != NONE:
-        raise ValueError("this version of obce fine-tunes without a teacher")
+    teacher = None if settings["teacher"] == NONE else group.model
     with tempfile.TemporaryDirectory(dir=work) as folder:
         tune(
             small, group.tokenizer, group.task.name, Path(folder), group.recipe,
-            settings["again"], group.seed, group.limit, device=group.device,
+            settings["again"], group.seed, group.limit, device=group.device, teacher=teacher,
         )  # fmt: skip
 
 

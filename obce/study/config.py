@@ -22,11 +22,15 @@ from obce.base.settings import (
     BATCH_SIZE,
     CLOUD_SCORES,
     CLOUDS,
+    COVARIANCES,
     DEFAULT_CLOUD,
+    DEFAULT_COVARIANCE,
     DEFAULT_KINDS,
     DEFAULT_METRIC,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
+    DEFAULT_WEIGHTING,
+    DEGREE,
     EMBEDDED,
     EPOCHS,
     KINDS,
@@ -35,11 +39,13 @@ from obce.base.settings import (
     LENGTH,
     LEVELS,
     METRICS,
+    READ_CLOUDS,
     READ_POINTS,
     REPAIRS,
     RIDGE,
     SCOPES,
     SCORES,
+    WEIGHTINGS,
 )
 from obce.tasks import TASKS, get_task
 
@@ -51,7 +57,8 @@ else:
 DROP_LAYERS = "drop_layers"
 SENTENCES = "sentences"
 NONE = "none"
-READ_SCORES = (*LAYER_SCORES, "std", "rms")  # that can read a layer's cloud
+RIVALS = ("swaps", "hub_degree", "spectral")  # of this wing: see obce.study.rivals
+READ_SCORES = (*LAYER_SCORES, *RIVALS, "std", "rms")  # that can read a layer's cloud
 
 
 class Setting(NamedTuple):
@@ -81,13 +88,18 @@ def _kinds_fit(value: Any) -> bool:
     return isinstance(value, str) and {*value.split(",")} <= {*KINDS}
 
 
+def _ridge_fits(value: Any) -> bool:
+    return value == "auto" or (type(value) in (int, float) and 0 <= value < math.inf)
+
+
 CORPORA = ("own", SENTENCES, *TASKS)
 SETTINGS: dict[str, Setting] = {
-    "score": _choice(DEFAULT_SCORE, *SCORES, DROP_LAYERS),
+    "score": _choice(DEFAULT_SCORE, *SCORES, *RIVALS, DROP_LAYERS),
     "metric": _choice(DEFAULT_METRIC, *METRICS),
-    "degree": _number(2.0, lambda value: value > 0, "a number above 0, or inf"),
-    "covariance": _choice("points", "points", "tree"),
+    "degree": _number(DEGREE, lambda value: value >= 1, "a number from 1 on, or inf"),
+    "covariance": _choice(DEFAULT_COVARIANCE, *COVARIANCES),
     "cloud": _choice(DEFAULT_CLOUD, *CLOUDS),
+    "read_cloud": _choice("tokens", *READ_CLOUDS),
     "points": _whole(READ_POINTS, 2),
     "special_tokens": Setting(True, lambda value: type(value) is bool, "true or false"),
     "score_seed": _whole(0, 0),
@@ -101,7 +113,8 @@ SETTINGS: dict[str, Setting] = {
     "kinds": Setting(",".join(DEFAULT_KINDS), _kinds_fit, f"some of {','.join(KINDS)}"),
     "scope": _choice("layer", *SCOPES),
     "repair": _choice(DEFAULT_REPAIR, *REPAIRS),
-    "ridge": _number(RIDGE, lambda v: v >= 0 and math.isfinite(v), "a number from 0 on"),
+    "ridge": Setting(RIDGE, _ridge_fits, "a number from 0 on, or auto"),
+    "weighting": _choice(DEFAULT_WEIGHTING, *WEIGHTINGS),
     "again": _number(0, lambda v: v >= 0 and math.isfinite(v), "epochs, from 0 on"),
     "teacher": _choice(NONE, NONE, "dense"),
     "dev_limit": _whole(1000, 2),
@@ -110,6 +123,7 @@ SETTINGS: dict[str, Setting] = {
 rows of dev it is judged (a fixed sample, all if there are no more)."""
 
 TEXTS = ("corpus", "texts", "draw", "max_length")
+OF_READINGS = ("points", "read_cloud", "special_tokens")
 
 
 def heard(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,22 +146,25 @@ def heard(settings: Mapping[str, Any]) -> dict[str, Any]:
     if full["repair"] != NONE:
         names += TEXTS
     if full["repair"] == "least_squares":
-        names += ["ridge"]
+        names += ["ridge", "weighting"]
     return {name: full[name] for name in SETTINGS if name in names}
 
 
 def _reads() -> dict[str, dict[bool, tuple[str, ...]]]:
     """What each score reads, with and without a metric."""
-    layer = ("metric", "points", "special_tokens", "shuffle", *TEXTS)
+    layer = ("metric", *OF_READINGS, "shuffle", *TEXTS)
     found: dict[str, dict[bool, tuple[str, ...]]] = {}
     clouds = ("cloud", "special_tokens", *TEXTS)
-    for score in (*LAYER_SCORES, *CLOUD_SCORES):
-        by_layer = score in LAYER_SCORES
+    for score in (*LAYER_SCORES, *RIVALS, *CLOUD_SCORES):
+        by_layer = score in (*LAYER_SCORES, *RIVALS)
         found[score] = {
             True: layer if by_layer or score in READ_SCORES else clouds,
             False: layer if by_layer else clouds,
         }
-    for name, score in (("degree", "persistence_share"), ("covariance", "second_order")):
+    found["fisher"] = dict.fromkeys((True, False), (*OF_READINGS, "shuffle", *TEXTS))
+    by = {"persistence_share": "degree", "second_order": "covariance"}
+    by |= dict.fromkeys(RIVALS, "covariance")
+    for score, name in by.items():
         found[score] = {said: (name, *names) for said, names in found[score].items()}
     found["random"] = dict.fromkeys((True, False), ("score_seed",))
     found["taylor"] = dict.fromkeys((True, False), TEXTS)
@@ -188,7 +205,7 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """For JSON, which has no infinity; 1 and 1.0 are one value."""
     return {
         name: ("inf" if value == math.inf else float(value))
-        if type(SETTINGS[name].default) is float or name == "again"
+        if not isinstance(value, str) and type(SETTINGS[name].default) is float or name == "again"
         else value
         for name, value in settings.items()
     }

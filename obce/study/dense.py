@@ -10,11 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from obce import tasks
-from obce.running.loading import load_classifier, set_labels
+from obce.running.loading import load_classifier
 from obce.running.records import load_record, save_record
 from obce.running.training import finetune
 from obce.study.config import Recipe, Study
@@ -110,24 +109,9 @@ def _start(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if begin is None:
         loaded = load_classifier(recipe.model, task, seed)
-        return loaded.model, loaded.tokenizer
-    return _with_new_head(begin, task, seed)
-
-
-def _with_new_head(
-    folder: Path, task: str, seed: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The classifier in a folder with a fresh head for another task, drawn with ``seed``."""
-    found = load_classifier(folder, None)
-    model: Any = found.model
-    info = tasks.get_task(task)
-    set_labels(model.config, info)
-    generator = torch.Generator().manual_seed(seed)
-    head = torch.nn.Linear(model.config.hidden_size, info.num_labels)
-    torch.nn.init.normal_(head.weight, std=model.config.initializer_range, generator=generator)
-    torch.nn.init.zeros_(head.bias)
-    model.classifier, model.num_labels = head, info.num_labels
-    return model, found.tokenizer
+    else:
+        loaded = load_classifier(begin, task, seed, new_head=True)
+    return loaded.model, loaded.tokenizer
 
 
 def training_facts(folder: Path) -> dict[str, Any]:

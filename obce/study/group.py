@@ -8,8 +8,7 @@ outputs) for one corpus at a time.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,14 +18,14 @@ from datasets import Dataset
 
 from obce import tasks
 from obce.activations import collect
-from obce.layer_scores import LAYER_FUNCTIONS
 from obce.readings import Readings, read
+from obce.repairs import Calibration
 from obce.running.evaluation import predict
 from obce.running.loading import load_classifier
 from obce.running.records import environment, model_sha256
 from obce.scores import Scores, score
-from obce.study import measures
-from obce.study.config import READS, SENTENCES, SETTINGS, TEXTS, Recipe, plain
+from obce.study import measures, rivals
+from obce.study.config import OF_READINGS, READS, SENTENCES, SETTINGS, TEXTS, Recipe, plain
 from obce.study.dense import least, rows_of, training_facts
 from obce.texts import Text
 from obce.units import Group as Units
@@ -156,7 +155,7 @@ class Group:
 
     def _score(self, settings: Settings, asked: dict[str, Any]) -> Scores:
         name = settings["score"]
-        if "metric" in asked:
+        if "points" in asked:
             return self._of_readings(settings)
         if name in ("random", "magnitude"):
             seed = settings.get("score_seed", 0)
@@ -180,29 +179,46 @@ class Group:
         name, readings = settings["score"], self.readings(settings)
         if settings["shuffle"] != "none":
             readings = shuffled(readings, settings["shuffle"], settings["score_seed"])
-        options = {"metric": settings["metric"]}
-        options |= {k: settings[k] for k in ("degree",) if k in settings}
-        if "covariance" in settings:
-            options["covariance_of"] = settings["covariance"]
-        function = LAYER_FUNCTIONS[name]
-        found = {group: function(readings, group, **options) for group in readings.points}
-        info = {"score": name, **options, **readings.info}
-        return Scores({group: row.astype(np.float32) for group, row in found.items()}, info)
+        options = {k: settings[k] for k in ("metric", "degree", "covariance") if k in settings}
+        if name in rivals.FUNCTIONS:
+            return rivals.score(readings, name, **options)
+        # swaps start from the second order
+        return score(readings, "second_order" if name == "swaps" else name, **options)
 
     def readings(self, settings: Settings) -> Readings:
         """The readings of all layers over a corpus, with the metric of the loss."""
-        names = (*TEXTS, "points", "special_tokens")
+        return self._keep("readings", settings, (*TEXTS, *OF_READINGS), self._read)
+
+    def _read(self, settings: Settings) -> Readings:
+        return read(
+            self.model, self.tokenizer, self.corpus(settings).texts, points=settings["points"],
+            cloud=settings["read_cloud"], special_tokens=settings["special_tokens"], loss=True,
+            moments=True, max_length=settings["max_length"], device=self.device,
+        )  # fmt: skip
+
+    def calibration(self, settings: Settings) -> Calibration:
+        """What repairs over a corpus need of the dense model."""
+        return self._keep("calibration", settings, TEXTS, self._calibrate)
+
+    def _calibrate(self, settings: Settings) -> Calibration:
+        return Calibration(
+            self.model, self.tokenizer, self.corpus(settings).texts,
+            max_length=settings["max_length"], device=self.device,
+        )  # fmt: skip
+
+    def _keep(
+        self,
+        what: str,
+        settings: Settings,
+        names: tuple[str, ...],
+        make: Callable[[Settings], Any],
+    ) -> Any:
+        """The one of its kind that was made last, if it is the one that is asked for."""
         key = tuple(settings[name] for name in names)
-        held = self._held.get("readings")
-        if held is None or held[0] != key:
-            self._held.pop("readings", None)  # before the new ones take their room
-            found = read(
-                self.model, self.tokenizer, self.corpus(settings).texts,
-                points=settings["points"], loss=True, max_length=settings["max_length"],
-                device=self.device,
-            )  # fmt: skip
-            held = self._held["readings"] = key, found
-        return held[1]
+        if what not in self._held or self._held[what][0] != key:
+            self._held.pop(what, None)  # before the new one takes its room
+            self._held[what] = key, make(settings)
+        return self._held[what][1]
 
     @cached_property
     def spread(self) -> dict[Units, np.ndarray]:
@@ -222,7 +238,7 @@ def shuffled(readings: Readings, between: str, seed: int) -> Readings:
     """
     draw, axis = np.random.default_rng(seed), {"texts": 0, "units": 1}[between]
     points = {group: draw.permuted(cloud, axis=axis) for group, cloud in readings.points.items()}
-    return replace(readings, points=points)
+    return readings.with_points(points)
 
 
 def _reads(settings: Settings) -> tuple[str, ...]:
