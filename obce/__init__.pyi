@@ -2,9 +2,11 @@ from . import (
     activations,
     base,
     homology,
+    layer_scores,
     modeling,
     plots,
     pruning,
+    readings,
     repairs,
     running,
     scores,
@@ -15,6 +17,7 @@ from . import (
 )
 from .activations import Activations, collect
 from .pruning import Plan, plan
+from .readings import Readings, read
 from .repairs import Fit, compress, repair
 from .running.evaluation import evaluate, predict
 from .running.export import OnnxClassifier, quantize, to_onnx

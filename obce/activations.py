@@ -45,7 +45,10 @@ MEMORY = 64 << 20  # bytes
 
 @contextmanager
 def hooked(
-    bert: BertModel, groups: Iterable[Group], receive: Callable[[Group, torch.Tensor], Any]
+    bert: BertModel,
+    groups: Iterable[Group],
+    receive: Callable[..., Any],
+    inputs: bool = False,
 ) -> Iterator[None]:
     """Call ``receive(group, output)`` for each group of units, once in every pass of ``bert``.
 
@@ -56,6 +59,8 @@ def hooked(
         bert: the BertModel that will run.
         groups: (layer, kind) pairs.
         receive: takes a group and its output, ``(texts, tokens, units)``.
+        inputs: whether ``receive`` also takes what the units read, as ``receive(group, input,
+            output)``.
 
     Raises:
         ValueError: in a pass, units put out more than once (layers that share their weights) or
@@ -75,9 +80,9 @@ def hooked(
     layers: list[Any] = list(bert.encoder.layer)
     chunks = [getattr(layer, "chunk_size_feed_forward", 0) for layer in layers]
 
-    def hook(group: Group, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+    def hook(group: Group, module: nn.Module, read: Any, output: torch.Tensor) -> None:
         calls[group] += 1
-        receive(group, output)
+        receive(group, *(read[:1] if inputs else ()), output)
 
     def check(*_: Any) -> None:
         for layer, kind in groups:

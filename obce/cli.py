@@ -22,23 +22,29 @@ from obce.base.settings import (
     BATCH_SIZE,
     BUCKETS,
     DEFAULT_CLOUD,
+    DEFAULT_COVARIANCE,
     DEFAULT_KINDS,
     DEFAULT_METRIC,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
+    DEGREE,
     EMBEDDED,
     EPOCHS,
+    HIDDEN_WEIGHT,
     LEARNING_RATE,
+    READ_POINTS,
     REPAIR_TEXTS,
     RIDGE,
     SHAPES,
     Cloud,
+    Covariance,
     Heads,
     Level,
     Metric,
     Repair,
     Scope,
     Score,
+    Teacher,
 )
 from obce.base.signals import Interrupts, terminable
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning
@@ -147,14 +153,35 @@ Resume = Annotated[
 Epochs = Annotated[float, typer.Option(help="Epochs of fine-tuning.")]
 Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
 Batch = Annotated[int, typer.Option(help="Rows per step.", min=1)]
+Bf16 = Annotated[
+    bool, typer.Option("--bf16", help="Train in bfloat16 where it matters for time (autocast).")
+]
+HiddenWeight = Annotated[
+    float, typer.Option(help="Also follow the teacher's layers: weight of that loss.", min=0)
+]
+NewHead = Annotated[
+    bool,
+    typer.Option("--new-head", help="Draw the head anew: a model trained for other labels."),
+]
 MaxLength = Annotated[
     int | None, typer.Option(help="Tokens kept of a text when training and evaluating.")
 ]
 ScoreName = Annotated[Score, typer.Option(help="How units are scored.")]
 CloudName = Annotated[Cloud, typer.Option(help="The point cloud that the score reads.")]
 MetricName = Annotated[
-    Metric, typer.Option(help="How a layer's cloud is weighed, for persistence_share and its like.")
+    Metric | None,
+    typer.Option(
+        help="How a score of a layer weighs its units' outputs: as they are, by the weights that "
+        "read them, or by what the loss feels of them; std and rms with one are scores of a layer.",
+        show_default=DEFAULT_METRIC,
+    ),
 ]
+CovarianceName = Annotated[
+    Covariance,
+    typer.Option(help="Of second_order: over all points, or along the edges of the layer's tree."),
+]
+Degree = Annotated[float, typer.Option(help="Of persistence_share: 1 or more, or inf.")]
+Points = Annotated[int, typer.Option(help="Tokens in a layer's cloud.", min=2)]
 Texts = Annotated[int, typer.Option(help="Training texts that the score reads.", min=2)]
 ScoreLength = Annotated[
     int | None, typer.Option(help="Tokens kept of a text when scoring; 64 if left out.")
@@ -225,7 +252,8 @@ def _check_data(context: typer.Context, data: Data) -> None:
 
 Names = tuple[str, ...]
 OF_TASKS: Names = ("task", "glue_dir", "label_map", "dev_limit", "finetune_epochs", "epochs",
-                   "learning_rate", "batch_size")  # fmt: skip
+                   "learning_rate", "batch_size", "bf16", "new_head", "teacher",
+                   "hidden_weight")  # fmt: skip
 OF_FILES: Names = ("train_file", "dev_file", "text_column", "text_pair_column", "label_column",
                    "regression", *OF_TASKS[2:])  # fmt: skip
 OF_TEXTS: Names = ("texts_file", "texts_field")
@@ -295,7 +323,10 @@ def analyze(
             show_default=False,
         ),
     ] = None,
-    metric: MetricName = DEFAULT_METRIC,
+    metric: MetricName = None,
+    covariance: CovarianceName = DEFAULT_COVARIANCE,
+    degree: Degree = DEGREE,
+    points: Points = READ_POINTS,
     texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
     stream: Annotated[
@@ -335,6 +366,9 @@ def analyze(
             texts=texts,
             max_length=score_length,
             metric=metric,
+            covariance=covariance,
+            degree=degree,
+            points=points,
             buckets=buckets if stream else None,
         ),
         device=device,
@@ -407,6 +441,16 @@ def finetune(
     learning_rate: Rate = LEARNING_RATE,
     batch_size: Batch = BATCH_SIZE,
     max_length: MaxLength = None,
+    bf16: Bf16 = False,
+    new_head: NewHead = False,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Follow this fine-tuned model, too: a folder, or a name on the Hub.",
+            show_default=False,
+        ),
+    ] = None,
+    hidden_weight: HiddenWeight = HIDDEN_WEIGHT,
     train_limit: TrainLimit = None,
     dev_limit: DevLimit = None,
     seed: Seed = 0,
@@ -419,9 +463,11 @@ def finetune(
         task, glue_dir, train_limit=train_limit, dev_limit=dev_limit, seed=seed,
         train_file=train_file, dev_file=dev_file, text_column=text_column,
         text_pair_column=text_pair_column, label_column=label_column, regression=regression,
-        label_map=_label_map(label_map),
+        label_map=_label_map(label_map), new_head=new_head,
     )  # fmt: skip
     _check_data(context, data)
+    if teacher is None:
+        _refuse_beside(context, "without --teacher", "hidden_weight")
     from obce.jobs.steps import finetune_job
 
     out = _out(out, model, data, "-finetuned")
@@ -429,7 +475,7 @@ def finetune(
         model,
         out,
         data,
-        Tuning(epochs, learning_rate, batch_size, max_length),
+        Tuning(epochs, learning_rate, batch_size, max_length, bf16, teacher, hidden_weight),
         resume=resume,
         device=device,
         progress=not quiet,
@@ -600,7 +646,10 @@ def compress(
     texts_field: TextsField = None,
     score: ScoreName = DEFAULT_SCORE,
     cloud: CloudName = DEFAULT_CLOUD,
-    metric: MetricName = DEFAULT_METRIC,
+    metric: MetricName = None,
+    covariance: CovarianceName = DEFAULT_COVARIANCE,
+    degree: Degree = DEGREE,
+    points: Points = READ_POINTS,
     texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
     repair: Annotated[Repair, typer.Option(help="How the rest is mended.")] = DEFAULT_REPAIR,
@@ -609,12 +658,19 @@ def compress(
     finetune_epochs: Annotated[
         float, typer.Option(help="Fine-tune the compressed model for so many epochs.", min=0)
     ] = 0.0,
+    teacher: Annotated[
+        Teacher | None,
+        typer.Option(help="Fine-tune again with the dense model as teacher.", show_default=False),
+    ] = None,
+    hidden_weight: HiddenWeight = HIDDEN_WEIGHT,
     epochs: Annotated[
         float, typer.Option(help="Epochs for the dense model, if it is not fine-tuned yet.")
     ] = EPOCHS,
     learning_rate: Rate = LEARNING_RATE,
     batch_size: Batch = BATCH_SIZE,
     max_length: MaxLength = None,
+    bf16: Bf16 = False,
+    new_head: NewHead = False,
     train_limit: TrainLimit = None,
     dev_limit: DevLimit = None,
     timing: Annotated[
@@ -637,8 +693,11 @@ def compress(
         train_file=train_file, dev_file=dev_file, text_column=text_column,
         text_pair_column=text_pair_column, label_column=label_column, regression=regression,
         texts_file=texts_file, texts_field=texts_field, label_map=_label_map(label_map),
+        new_head=new_head,
     )  # fmt: skip
     _check_data(context, data)
+    if teacher is None:
+        _refuse_beside(context, "without --teacher", "hidden_weight")
     if plan:
         _refuse_beside(context, "beside --plan, which says which units stay", *OF_PLANS, *OF_SCORES)
     if scores:
@@ -660,7 +719,9 @@ def compress(
     cut.check()
     out = _out(out, model, data)
     options: dict[str, Any] = {
-        "tuning": Tuning(epochs, learning_rate, batch_size, max_length),
+        "tuning": Tuning(
+            epochs, learning_rate, batch_size, max_length, bf16, teacher, hidden_weight
+        ),
         "again": finetune_epochs,
         "resume": resume,
         "timing": timing,
@@ -668,8 +729,9 @@ def compress(
         "progress": not quiet,
     }
     analysis = Analysis(
-        score=score, cloud=cloud, texts=texts, max_length=score_length, metric=metric
-    )
+        score=score, cloud=cloud, texts=texts, max_length=score_length, metric=metric,
+        covariance=covariance, degree=degree, points=points,
+    )  # fmt: skip
     if several:
         from obce.jobs.budgets import budget_rows, budgets_job
         from obce.running.tables import text_table
@@ -688,7 +750,7 @@ def compress(
 
 
 OF_PLANS = ("kinds", "scope", "heads", "multiple_of", "scores")
-OF_SCORES = ("score", "cloud", "metric")
+OF_SCORES = ("score", "cloud", "metric", "covariance", "degree", "points")
 
 
 def _report(record: dict, out: Path) -> None:

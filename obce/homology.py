@@ -453,7 +453,9 @@ def tree_of_distances(distance: np.ndarray) -> np.ndarray:
     return edges
 
 
-def persistence_shares(points: np.ndarray, degree: float = 2.0) -> np.ndarray:
+def persistence_shares(
+    points: np.ndarray, degree: float = 2.0, tree: np.ndarray | None = None
+) -> np.ndarray:
     """What each coordinate contributes to the total persistence of a cloud.
 
     An edge (a, b) of the minimum spanning tree, of length l, gives coordinate u the amount
@@ -462,6 +464,7 @@ def persistence_shares(points: np.ndarray, degree: float = 2.0) -> np.ndarray:
     Args:
         points: ``(n, d)``.
         degree: 1 or more; 2 splits the squared deaths, infinity the last death alone.
+        tree: ``spanning_tree(points)``, if it is known already.
 
     Returns:
         ``(d,)`` float64, >= 0; the sum is that of the deaths to the power of ``degree`` (for
@@ -473,7 +476,7 @@ def persistence_shares(points: np.ndarray, degree: float = 2.0) -> np.ndarray:
     if not degree >= 1:
         raise ValueError(f"degree={degree}: it must be at least 1")
     points = np.asarray(points)
-    a, b = spanning_tree(points).T
+    a, b = (spanning_tree(points) if tree is None else tree).T
     squares = (points[a].astype(np.float64) - points[b]) ** 2
     lengths = np.sqrt(squares.sum(axis=1))
     if np.isinf(degree):

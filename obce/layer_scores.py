@@ -5,11 +5,14 @@ All read :class:`obce.readings.Readings` and give, for one group, a number per u
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from obce import homology
+from obce.base.settings import DEFAULT_COVARIANCE, DEFAULT_METRIC, DEGREE
 from obce.readings import Readings
 from obce.units import Group
 
@@ -17,8 +20,47 @@ RIDGE = 0.01  # of the mean variance of a reading, on the diagonal of covariance
 STEPS = 64  # in which the second-order score removes the units of a group
 
 
+def std(readings: Readings, group: Group, metric: str = DEFAULT_METRIC) -> np.ndarray:
+    """Standard deviation of what a unit writes, over all tokens.
+
+    With the ``norm`` of the weights that read it, the score of the pruning methods that work best
+    without training; alone (``plain``), that of Variance Pruning.
+
+    Source: Y. An et al., "Fluctuation-based adaptive structured pruning for large language models",
+    2023 (FLAP); E. Weinstein and Y. Belinkov, "Variance Pruning", 2021.
+    """
+    variance = readings.square[group] - readings.mean[group] ** 2
+    return np.sqrt(np.clip(variance, 0, None) * readings.squared_norms(group, metric))
+
+
+def rms(readings: Readings, group: Group, metric: str = DEFAULT_METRIC) -> np.ndarray:
+    """Root mean square of what a unit writes, over all tokens.
+
+    Source: M. Sun et al., "A simple and effective pruning approach for large language models", 2023
+    (Wanda), by columns.
+    """
+    return np.sqrt(readings.square[group] * readings.squared_norms(group, metric))
+
+
+def fisher(readings: Readings, group: Group) -> np.ndarray:
+    """How much the model's own predictions feel a small change of a unit's strength.
+
+    The mean over texts of the squared slope of the log-likelihood, by a factor of the unit's
+    outputs, of classes drawn from the model's own predictions: no labels are used.
+
+    Source: W. Kwon et al., "A fast post-training pruning framework for transformers", 2022, with
+    the labels replaced as in S. Park et al., "Knowledge-preserving pruning" (K-prune), 2024.
+    """
+    if group not in readings.fisher:
+        raise ValueError("score 'fisher' needs read(..., loss=True)")
+    return readings.fisher[group]
+
+
 def persistence_share(
-    readings: Readings, group: Group, metric: str = "norm", degree: float = 2.0
+    readings: Readings,
+    group: Group,
+    metric: str = DEFAULT_METRIC,
+    degree: float = DEGREE,
 ) -> np.ndarray:
     """Each unit's share of the total persistence of its layer's cloud.
 
@@ -28,62 +70,45 @@ def persistence_share(
     ``l^(degree - 2) |w_u|^2 (x_u(a) - x_u(b))^2``, so the shares of all units add up to the sum of
     ``l^degree``. With an infinite ``degree`` the last merge alone counts.
     """
-    points = readings.points[group]
-    scale = np.sqrt(readings.squared_norms(group, metric))
-    cloud = points * scale.astype(np.float32)
-    return homology.persistence_shares(cloud, degree)
-
-
-def covariance(
-    readings: Readings, group: Group, of: str = "points", metric: str = "norm"
-) -> np.ndarray:
-    """``(units, units)`` float64: how the outputs of a group vary together.
-
-    Over all points about their mean (``points``), or over the edges of the minimum spanning tree of
-    the layer's cloud (``tree``): the mean of d d^T, d = x(a) - x(b).
-    """
-    points = readings.points[group].astype(np.float64)
-    if of == "points":
-        differences = points - points.mean(axis=0)
-    elif of == "tree":
-        scale = np.sqrt(readings.squared_norms(group, metric))
-        a, b = homology.spanning_tree(points * scale).T
-        differences = points[a] - points[b]
-    else:
-        raise ValueError(f"unknown covariance {of!r}; there are points, tree")
-    return differences.T @ differences / len(differences)
+    tree = readings.tree(group, metric)
+    return homology.persistence_shares(readings.cloud(group, metric), degree, tree)
 
 
 def second_order(
-    readings: Readings, group: Group, covariance_of: str = "points", metric: str = "norm"
+    readings: Readings,
+    group: Group,
+    covariance: str = DEFAULT_COVARIANCE,
+    metric: str = DEFAULT_METRIC,
 ) -> np.ndarray:
     """The error that is left when a unit goes and the others' weights are refitted to make it good.
 
     Units are removed in ``STEPS`` blocks, those of least error first; after each, the weights of
     the others take over what they can. A unit's score is the error at which it went, so that the
-    order of the scores is the order of removal.
+    order of the scores is the order of removal (of value units: within a head). What varies
+    together is read off all points, or off the tree's edges (``covariance``).
 
     Source: B. Hassibi and D. Stork, "Second order derivatives for network pruning: Optimal Brain
     Surgeon", 1992; for columns of a matrix E. Kurtic et al., "ZipLM", 2023.
     """
-    cov = covariance(readings, group, covariance_of, metric)
+    cov = readings.covariance(group, covariance, metric)
     units = len(cov)
     cov[np.diag_indices(units)] += RIDGE * cov.diagonal().mean() + 1e-12
     inverse = np.linalg.inv(cov)
-    weights = readings.weights[group].astype(np.float64).T.copy()  # (units, hidden)
-    if metric == "loss":
-        weights = weights @ np.linalg.cholesky(readings.felt[group])
-    elif metric == "plain":
-        weights = np.eye(units)
-    score = np.zeros(units)
-    left = np.arange(units)
-    reached = 0.0
-    for block in np.array_split(np.arange(units), min(STEPS, units)):
+    weights = readings.root(group, metric).T  # (units, hidden)
+    score, left = np.zeros(units), np.arange(units)
+    # Of value units each head loses equally many, as in a plan whose heads stay equal.
+    size = readings.shape.head_size if group[1] == "value" else units
+    reached = np.zeros(units // size)
+    for block in np.array_split(np.arange(size), min(STEPS, size)):
         errors = np.einsum("uh,uh->u", weights, weights) / inverse.diagonal()
-        go = np.argsort(errors, kind="stable")[: len(block)]
-        for one in go:  # scores ascend in the order of removal
-            reached = max(reached * (1 + 1e-9), float(errors[one]))
-            score[left[one]] = reached
+        go = []
+        for head in range(len(reached)):
+            members = np.flatnonzero(left // size == head)
+            for one in members[np.argsort(errors[members], kind="stable")[: len(block)]]:
+                # scores ascend in the order of removal
+                reached[head] = max(reached[head] * (1 + 1e-9), float(errors[one]))
+                score[left[one]] = reached[head]
+                go.append(one)
         stay = np.setdiff1d(np.arange(len(left)), go)
         if not len(stay):
             break
@@ -94,7 +119,7 @@ def second_order(
     return score
 
 
-def unit_homology(readings: Readings, group: Group, metric: str = "norm") -> np.ndarray:
+def unit_homology(readings: Readings, group: Group, metric: str = DEFAULT_METRIC) -> np.ndarray:
     """Persistence of each unit among the units of its group, under the elder rule.
 
     A unit's strength is the standard deviation of what it writes. Two units are as far apart as
@@ -104,8 +129,7 @@ def unit_homology(readings: Readings, group: Group, metric: str = "norm") -> np.
     output that is always zero lies at the distance of a unit's own strength: there it dies at the
     latest.
     """
-    points = readings.points[group].astype(np.float64)
-    cov = np.cov(points, rowvar=False)
+    cov = readings.covariance(group)
     strength = np.sqrt(cov.diagonal() * readings.squared_norms(group, metric))
     deviation = np.sqrt(cov.diagonal())
     deviation[deviation == 0] = 1.0
@@ -136,7 +160,20 @@ def _elder_rule(distance: np.ndarray, strength: np.ndarray) -> np.ndarray:
 
 
 LAYER_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
+    "std": std,
+    "rms": rms,
+    "fisher": fisher,
     "persistence_share": persistence_share,
     "second_order": second_order,
     "unit_homology": unit_homology,
 }
+
+
+def options_of(name: str, **options: Any) -> dict[str, Any]:
+    """Those of the options that a layer's score takes.
+
+    >>> options_of("std", metric="loss", degree=1.0)
+    {'metric': 'loss'}
+    """
+    taken = inspect.signature(LAYER_FUNCTIONS[name]).parameters
+    return {option: value for option, value in options.items() if option in taken}

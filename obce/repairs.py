@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,13 +21,21 @@ from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase
 from obce.base import distributed
 from obce.base.checks import check_choice, check_positive
 from obce.base.devices import evaluating, on_device
-from obce.base.settings import BATCH_SIZE, REPAIRS, RIDGE
+from obce.base.settings import (
+    BATCH_SIZE,
+    DEFAULT_WEIGHTING,
+    REPAIRS,
+    RIDGE,
+    RIDGES,
+    WEIGHTINGS,
+)
 from obce.pruning import Plan
 from obce.surgery import cut, layer_widths
 from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
-from obce.units import READS, WEIGHTS, find_bert, is_compressed
+from obce.units import READS, WEIGHTS, dense_bert, find_bert, is_compressed
 
 MEDIAN_TOKENS = 20_000  # that a median is taken of, at least, if there are so many
+HELD_OUT = 4  # every fourth batch is held out where the ridge is chosen
 
 
 @dataclass
@@ -35,13 +43,54 @@ class Fit:
     """The calibration error of one residual map, before and after its refit.
 
     The error is the mean squared difference between the sums that the dense layer and the
-    compressed one hand to the LayerNorm behind this map.
+    compressed one hand to the LayerNorm behind this map, tokens weighted as the repair was told.
     """
 
     layer: int
     kind: str
     before: float
     after: float
+    ridge: float = RIDGE
+
+
+class Calibration:
+    """What a repair needs of the dense model. Made once, it serves all cuts of that model.
+
+    It holds the texts, tokenized, and for each residual map the sums that the dense model hands to
+    the LayerNorm behind it. Memory: 8 bytes x layers x tokens x hidden size.
+
+    Args:
+        model, tokenizer, texts, max_length, batch_size: as for :func:`repair`.
+
+    Raises:
+        ValueError: no BERT, or no texts.
+
+    >>> import obce
+    >>> model, tokenizer = obce.load_bert()
+    >>> texts = Calibration(model, tokenizer, ["A good film.", "It rained."])
+    >>> scores = obce.score(None, "magnitude", model=model)
+    >>> plans = [obce.plan(model, scores, keep_encoder=keep) for keep in (0.5, 0.7)]
+    >>> fits = [obce.repair(model, obce.cut(model, p), p, calibration=texts) for p in plans]
+    >>> [len(each) for each in fits]
+    [12, 12]
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[Text],
+        *,
+        max_length: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        device: str = "auto",
+    ):
+        bert = dense_bert(model)
+        encodings = encode(tokenizer, texts, length_limit(bert, max_length), model=bert)
+        self.batched = distributed.mine(batches(encodings, batch_size))
+        with on_device(bert, device), evaluating(bert), torch.no_grad():
+            self.embedded = _embedded(bert, encodings, self.batched)
+            self.sums = list(_dense_sums(bert, self.embedded))
 
 
 def repair(
@@ -49,12 +98,14 @@ def repair(
     small: PreTrainedModel,
     plan: Plan,
     *,
-    texts: Sequence[Text],
-    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Text] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    calibration: Calibration | None = None,
     method: str = "least_squares",
     max_length: int | None = None,
     batch_size: int = BATCH_SIZE,
-    ridge: float = RIDGE,
+    ridge: float | str = RIDGE,
+    weighting: str = DEFAULT_WEIGHTING,
     device: str = "auto",
     progress: bool = False,
 ) -> list[Fit]:
@@ -64,12 +115,17 @@ def repair(
         model: the dense model. It is not changed.
         small: the compressed one.
         plan: that it was cut to.
-        texts: calibration texts, strings or pairs of strings; no labels.
+        texts, tokenizer: calibration texts, strings or pairs of strings; no labels.
+        calibration: in their place, for ``least_squares``, a :class:`Calibration` of this model.
         method: ``least_squares`` or ``constant`` (or ``none``, which does nothing).
         max_length: tokens to which the texts are cut; 64, if left out.
         batch_size: texts run at once.
         ridge: for ``least_squares``, the weight of staying near the cut weights, relative to the
-            mean variance of the inputs.
+            mean variance of the inputs; or ``auto``: for each map the one, of a few, that leaves
+            the least error on texts that are held out.
+        weighting: for ``least_squares``, how much a token counts: ``layer_norm``, one over the
+            variance of its sum, by which the LayerNorm behind the map will divide it; or ``none``,
+            all tokens alike.
         device: where both models run meanwhile: ``auto``, ``cpu`` or ``cuda`` (see
             :mod:`obce.base.devices`).
         progress: whether to show a progress bar.
@@ -92,15 +148,18 @@ def repair(
     (12, 'attention_output', True)
     """
     check_choice("repair", method, REPAIRS)
-    if not (ridge >= 0 and math.isfinite(ridge)):
-        raise ValueError(f"ridge={ridge}: it must not be negative")
+    check_choice("weighting", weighting, WEIGHTINGS)
+    check_ridge(ridge)
     check_positive(batch_size=batch_size)
     plan.check(model)
     _check_cut_to(small, plan)
     if method == "none":
         return []
     dense, compressed = find_bert(model), find_bert(small)
-    encodings = encode(tokenizer, texts, length_limit(dense, max_length), model=dense)
+    if method == "constant" or calibration is None:
+        if texts is None or tokenizer is None:
+            raise ValueError(f"repair={method!r} needs texts= and tokenizer= for calibration")
+        encodings = encode(tokenizer, texts, length_limit(dense, max_length), model=dense)
     with (
         on_device(dense, device), on_device(compressed, device),
         evaluating(dense), evaluating(compressed), torch.no_grad(),
@@ -108,7 +167,19 @@ def repair(
         if method == "constant":
             _fold_medians(dense, compressed, plan, encodings, batch_size, progress)
             return []
-        return _refit_all(dense, compressed, plan, encodings, batch_size, ridge, progress)
+        if calibration is not None:
+            embedded, sums = calibration.embedded, iter(calibration.sums)
+        else:
+            batched = distributed.mine(batches(encodings, batch_size))
+            embedded = _embedded(dense, encodings, batched)
+            sums = _dense_sums(dense, embedded)
+        return _refit_all(compressed, plan, embedded, sums, ridge, weighting, progress)
+
+
+def check_ridge(ridge: float | str) -> None:
+    """ValueError for what is neither ``auto`` nor a number from 0 on."""
+    if ridge != "auto" and not (isinstance(ridge, float | int) and 0 <= ridge < math.inf):
+        raise ValueError(f"ridge={ridge}: it must be auto, or a number that is not negative")
 
 
 def _check_cut_to(small: PreTrainedModel, plan: Plan) -> None:
@@ -128,7 +199,8 @@ def compress(
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_length: int | None = None,
     batch_size: int = BATCH_SIZE,
-    ridge: float = RIDGE,
+    ridge: float | str = RIDGE,
+    weighting: str = DEFAULT_WEIGHTING,
     device: str = "auto",
     progress: bool = False,
 ) -> PreTrainedModel:
@@ -140,7 +212,7 @@ def compress(
         plan: from :func:`obce.plan <obce.pruning.plan>`.
         repair: ``none``, ``constant`` or ``least_squares``.
         texts, tokenizer: calibration texts for the repairs other than ``none``; no labels.
-        max_length, batch_size, ridge, device, progress: as for :func:`repair`.
+        max_length, batch_size, ridge, weighting, device, progress: as for :func:`repair`.
 
     Returns:
         the compressed model, in evaluation mode, on the dense one's device and in its dtype.
@@ -166,8 +238,8 @@ def compress(
     small = cut(model, plan)
     _repair(
         model, small, plan, texts=texts, tokenizer=tokenizer, method=repair,
-        max_length=max_length, batch_size=batch_size, ridge=ridge, device=device,
-        progress=progress,
+        max_length=max_length, batch_size=batch_size, ridge=ridge, weighting=weighting,
+        device=device, progress=progress,
     )  # fmt: skip
     return small
 
@@ -233,43 +305,49 @@ def _median(parts: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([part.flatten(0, 1) for part in parts]).median(dim=0).values
 
 
+def _dense_sums(bert: BertModel, embedded: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """For each residual map, from below, the sums that the dense model hands to the LayerNorm
+    behind it: (texts, tokens, hidden) for each batch."""
+    hidden = list(embedded)
+    layers: list[Any] = list(bert.encoder.layer)
+    for layer in layers:
+        for kind in READS:
+            sums = [state + _map(layer, kind)(_inputs(layer, kind, state)) for state in hidden]
+            yield sums
+            hidden = [_layer_norm(layer, kind)(each) for each in sums]
+
+
 def _refit_all(
-    dense_bert: BertModel,
-    small_bert: BertModel,
+    bert: BertModel,
     plan: Plan,
-    encodings: Sequence[Encoding],
-    batch_size: int,
-    ridge: float,
+    embedded: list[torch.Tensor],
+    dense_sums: Iterator[list[torch.Tensor]],
+    ridge: float | str,
+    weighting: str,
     progress: bool,
 ) -> list[Fit]:
-    """Refit the residual maps, layer after layer.
+    """Refit the residual maps of the compressed model, layer after layer.
 
     Two hidden states of the calibration texts are carried from layer to layer: the dense model's
     and the compressed one's. A residual map is refitted so that what it writes, added to *its
     own* hidden state, meets the dense sum. So the drift that comes from the layers below is
     repaired as well.
 
-    Memory: the two hidden states (8 bytes x tokens x hidden size in float32), one batch's
+    Memory: two hidden states (8 bytes x tokens x hidden size in float32), one batch's
     outputs, and one Gram matrix in float64. With many processes each runs a share of the texts;
     they add up their sums, which are the same on all and differ from one process's by rounding.
     """
-    batched = distributed.mine(batches(encodings, batch_size))
     fits = []
-    # (texts, tokens, hidden) for each batch. ``wanted`` holds the dense model's sums while a map
-    # is refitted to them, and its hidden states otherwise.
-    wanted = _embedded(dense_bert, encodings, batched)
-    hidden = list(wanted)
-    layers: list[Any] = list(zip(dense_bert.encoder.layer, small_bert.encoder.layer, strict=True))
+    hidden = list(embedded)
+    layers: list[Any] = list(bert.encoder.layer)
     bar = distributed.bar(progress, layers, desc="repair", unit="layer")
-    for index, (dense, compressed) in enumerate(bar):
+    for index, layer in enumerate(bar):
         for kind in READS:
-            for i, state in enumerate(wanted):
-                wanted[i] = state + _map(dense, kind)(_inputs(dense, kind, state))
-            fits.append(_refit(compressed, plan, index, kind, hidden, wanted, ridge))
+            wanted = next(dense_sums)
+            fits.append(_refit(layer, plan, index, kind, hidden, wanted, ridge, weighting))
             for i, state in enumerate(hidden):
-                written = _map(compressed, kind)(_inputs(compressed, kind, state))
-                hidden[i] = _layer_norm(compressed, kind)(state + written)
-                wanted[i] = _layer_norm(dense, kind)(wanted[i])
+                written = _map(layer, kind)(_inputs(layer, kind, state))
+                hidden[i] = _layer_norm(layer, kind)(state + written)
     return fits
 
 
@@ -292,7 +370,7 @@ def _layer_norm(layer: Any, kind: str) -> nn.Module:
 class _Sums(NamedTuple):
     """What a ridge regression needs of its rows: inputs x and residuals r, in float64.
 
-    A residual is what is still missing in the map's output.
+    A residual is what is still missing in the map's output. Rows count by their weights.
     """
 
     gram: torch.Tensor  # (inputs, inputs): x^T x
@@ -300,7 +378,10 @@ class _Sums(NamedTuple):
     x: torch.Tensor  # (inputs,)
     r: torch.Tensor  # (outputs,)
     squares: torch.Tensor  # (): of all residuals
-    tokens: torch.Tensor  # (): number of rows
+    rows: torch.Tensor  # (): the sum of their weights
+
+    def minus(self, other: _Sums) -> _Sums:
+        return _Sums(*(one - two for one, two in zip(self, other, strict=True)))
 
 
 def _refit(
@@ -310,7 +391,8 @@ def _refit(
     kind: str,
     hidden: list[torch.Tensor],
     wanted: list[torch.Tensor],
-    ridge: float,
+    ridge: float | str,
+    weighting: str,
 ) -> Fit:
     """Refit one residual map by ridge regression, unless that would not lower its error.
 
@@ -318,12 +400,14 @@ def _refit(
     The bias is not penalised.
     """
     linear = _map(layer, kind)
-    sums = _summed(layer, kind, hidden, wanted)
-    entries = int(sums.tokens) * len(linear.bias)
+    sums, held = _summed(layer, kind, hidden, wanted, weighting, ridge == "auto")
+    entries = sums.rows.item() * len(linear.bias)
     before = sums.squares.item() / entries
     if not math.isfinite(before):
         raise ValueError(f"layer {index}, {kind}: the model puts out values that are not finite")
     rows = torch.from_numpy(plan.kept[index, kind]).to(linear.bias.device)
+    if isinstance(ridge, str):
+        ridge = distributed.told_by_main(_best_ridge(sums, held, rows, linear.bias))
     change, bias = _solved(sums, rows, ridge, linear.bias)
     weight = (linear.weight + change.T[rows]).to(linear.weight.dtype)
     bias = bias.to(linear.bias.dtype)
@@ -334,38 +418,75 @@ def _refit(
     after = distributed.told_by_main(max(squares, 0.0) / entries)
     distributed.from_main(weight, bias)
     if after >= before:
-        return Fit(index, kind, before, before)
+        return Fit(index, kind, before, before, ridge)
     linear.weight.copy_(weight)
     linear.bias.copy_(bias)
-    return Fit(index, kind, before, after)
+    return Fit(index, kind, before, after, ridge)
 
 
-def _summed(layer: Any, kind: str, hidden: list[torch.Tensor], wanted: list[torch.Tensor]) -> _Sums:
-    """The sums over all tokens of all processes."""
+def _summed(
+    layer: Any,
+    kind: str,
+    hidden: list[torch.Tensor],
+    wanted: list[torch.Tensor],
+    weighting: str,
+    hold_out: bool,
+) -> tuple[_Sums, _Sums]:
+    """The sums over all tokens of all processes; beside them those of the batches held out."""
     linear = _map(layer, kind)
     inputs, outputs = linear.weight.shape[1], len(linear.bias)
     sizes = ((inputs, inputs), (inputs, outputs), (inputs,), (outputs,), (), ())
     options: dict[str, Any] = {"dtype": torch.float64, "device": linear.bias.device}
-    sums = _Sums(*(torch.zeros(size, **options) for size in sizes))
-    for state, target in zip(hidden, wanted, strict=True):
+    sums, held = (_Sums(*(torch.zeros(size, **options) for size in sizes)) for _ in range(2))
+    for place, (state, target) in enumerate(zip(hidden, wanted, strict=True)):
         x = _inputs(layer, kind, state)  # (texts, tokens, inputs)
         r = (target - state - linear(x)).flatten(0, 1).double()  # (rows, outputs)
         x = x.flatten(0, 1).double()  # (rows, inputs)
-        sums.gram.add_(x.T @ x)
-        sums.cross.add_(x.T @ r)
-        sums.x.add_(x.sum(0))
-        sums.r.add_(r.sum(0))
-        sums.squares.add_(r.square().sum())
-        sums.tokens.add_(len(r))
+        weight = _weights(target.flatten(0, 1).double(), weighting)
+        weighted = weight[:, None] * r
+        part = (
+            x.T @ (weight[:, None] * x),
+            x.T @ weighted,
+            weight @ x,
+            weight @ r,
+            (weighted * r).sum(),
+            weight.sum(),
+        )
+        for total in (sums, held) if hold_out and place % HELD_OUT == 0 else (sums,):
+            for one, more in zip(total, part, strict=True):
+                one.add_(more)
     distributed.add_up(*sums)
-    return sums
+    if hold_out:
+        distributed.add_up(*held)
+    return sums, held
+
+
+def _weights(target: torch.Tensor, weighting: str) -> torch.Tensor:
+    """``(rows,)``: how much each token counts, given the sums that the dense layer hands on."""
+    if weighting == "none":
+        return target.new_ones(len(target))
+    # A constant sum is divided by LayerNorm's epsilon; no token may outweigh all others so.
+    variance = target.var(dim=1, correction=0)
+    return 1 / variance.clamp_min(1e-3 * variance.mean().item() + 1e-12)
+
+
+def _best_ridge(sums: _Sums, held: _Sums, rows: torch.Tensor, bias: torch.Tensor) -> float:
+    """The ridge that, fitted to the other batches, leaves least error on those held out."""
+    others = sums.minus(held)
+    if not (held.rows > 0 and others.rows > 0):
+        return RIDGE
+    errors = {}
+    for ridge in RIDGES:
+        change, refitted = _solved(others, rows, ridge, bias)
+        errors[ridge] = _squares_after(held, change, (refitted - bias).double())
+    return min(errors, key=errors.__getitem__)
 
 
 def _solved(
     sums: _Sums, rows: torch.Tensor, ridge: float, bias: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The change of the weights, (inputs, outputs), in some rows only; the bias, (outputs,)."""
-    inputs, count = len(sums.x), int(sums.tokens)
+    inputs, count = len(sums.x), sums.rows.item()
     mean_x, mean_r = sums.x / count, sums.r / count
     centred = sums.gram - count * torch.outer(mean_x, mean_x)
     # Never below the rounding of the sums: constant inputs leave nothing but that.
@@ -388,6 +509,6 @@ def _squares_after(sums: _Sums, change: torch.Tensor, shift: torch.Tensor) -> fl
             - 2 * (change * sums.cross).sum()
             + 2 * ((sums.x @ change) * shift).sum()
             - 2 * (sums.r * shift).sum()
-            + int(sums.tokens) * shift.square().sum()
+            + sums.rows * shift.square().sum()
         ).item()
     )

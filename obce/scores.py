@@ -39,16 +39,19 @@ from obce.base.files import parse_json, replacing
 from obce.base.settings import (
     CLOUD_SCORES,
     CLOUDS,
+    COVARIANCES,
     DEFAULT_CLOUD,
+    DEFAULT_COVARIANCE,
     DEFAULT_METRIC,
     DEFAULT_SCORE,
-    LAYER_SCORES,
+    DEGREE,
     METRICS,
     READ_POINTS,
     SCORES,
+    of_layer,
 )
-from obce.layer_scores import LAYER_FUNCTIONS
-from obce.readings import read
+from obce.layer_scores import LAYER_FUNCTIONS, options_of
+from obce.readings import Readings, read
 from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
 from obce.units import KINDS, WEIGHTS, Group, Shape, dense_bert, shape_of
 
@@ -358,7 +361,7 @@ def _group_of(name: str, values: np.ndarray) -> Group:
 
 
 def score(
-    activations: Activations | None,
+    source: Activations | Readings | None,
     name: str = DEFAULT_SCORE,
     *,
     cloud: str = DEFAULT_CLOUD,
@@ -368,7 +371,9 @@ def score(
     texts: Sequence[Text] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_length: int | None = None,
-    metric: str = DEFAULT_METRIC,
+    metric: str | None = None,
+    covariance: str = DEFAULT_COVARIANCE,
+    degree: float = DEGREE,
     points: int = READ_POINTS,
     seed: int = 0,
     device: str = "auto",
@@ -377,23 +382,26 @@ def score(
     """Score all units.
 
     Args:
-        activations: from :func:`obce.collect <obce.activations.collect>`. ``random`` and
-            ``magnitude`` need none (give ``None``), and ``taylor`` none if it has ``texts``; the
-            scores of a layer (``persistence_share``, ``second_order``, ``unit_homology``) take
-            none.
-        name: ``merge_radius``, ``total_persistence``, ``persistent_entropy``, ``std``, ``rms``
-            (which read ``cloud``), ``random`` (``model``, ``seed``), ``magnitude`` (``model``) or
-            ``taylor`` (``model`` and ``labels``); or a score of a layer, which gives numbers for
-            value and intermediate units (``model``, ``texts``, ``tokenizer``, ``metric``): see
-            :mod:`obce.layer_scores`.
+        source: for scores of clouds the activations, from
+            :func:`obce.collect <obce.activations.collect>`; for scores of a layer its readings,
+            from :func:`obce.read <obce.readings.read>`, which give numbers for value and
+            intermediate units. ``random`` and ``magnitude`` need neither (give ``None``);
+            ``taylor`` and the scores of a layer take ``texts`` instead.
+        name: of a cloud: ``merge_radius``, ``total_persistence``, ``persistent_entropy``, ``std``,
+            ``rms``. Of a layer (see :mod:`obce.layer_scores`): ``persistence_share``,
+            ``second_order``, ``unit_homology``, ``fisher``, and ``std`` and ``rms`` if a
+            ``metric`` is named. Others: ``random`` (``model``, ``seed``), ``magnitude``
+            (``model``), ``taylor`` (``model`` and ``labels``).
         cloud: ``mean``, ``texts``, ``tokens`` or ``cls``.
         length: tokens per text in the ``texts`` cloud; all, if 0.
         model: the dense model, for the scores that read it.
         labels: one per text, for ``taylor``: the index of a class, or a number.
         texts, tokenizer, max_length: for ``taylor`` without activations and for scores of a
-            layer, as for ``collect``.
-        metric, points: of a layer's cloud: ``plain``, ``norm`` or ``loss``, and how many tokens,
-            as for :func:`obce.readings.read`.
+            layer without readings, as for ``collect``.
+        metric: of a layer: ``plain``, ``norm`` or ``loss``; ``norm``, if left out.
+        covariance: of ``second_order``: over ``points`` or along the edges of the ``tree``.
+        degree: of ``persistence_share``: 1 or more, or infinity.
+        points: how many tokens make a layer's cloud, as for ``read``.
         seed: of ``random``, and of the tokens of a layer's cloud.
         device: where homology is computed, and where the model runs for ``taylor``: ``auto``,
             ``cpu`` or ``cuda`` (see :mod:`obce.base.devices`).
@@ -411,21 +419,35 @@ def score(
     ...     scores = obce.score(activations, "merge_radius", cloud="mean")
     >>> scores[0, "query"].shape, scores[0, "query"].dtype
     ((384,), dtype('float32'))
+    >>> readings = obce.read(model, tokenizer, ["Good.", "A bad film."])
+    >>> sorted(obce.score(readings, "persistence_share"))[:2]
+    [(0, 'intermediate'), (0, 'value')]
     """
     check_choice("score", name, SCORES)
     check_choice("cloud", cloud, CLOUDS)
-    check_choice("metric", metric, METRICS)
-    if name in LAYER_SCORES:
-        if activations is not None or model is None or texts is None or tokenizer is None:
-            raise ValueError(f"score {name!r} needs model=, texts= and tokenizer= (no activations)")
-        readings = read(
-            model, tokenizer, texts, points=points, loss=metric == "loss", max_length=max_length,
-            seed=seed, device=device, progress=progress,
-        )  # fmt: skip
-        function = LAYER_FUNCTIONS[name]
-        layered = {group: function(readings, group, metric=metric) for group in readings.points}
-        about = {"score": name, "metric": metric, **readings.info}
-        return Scores({group: row.astype(np.float32) for group, row in layered.items()}, about)
+    check_choice("covariance", covariance, COVARIANCES)
+    if metric is not None:
+        check_choice("metric", metric, METRICS)
+    if isinstance(source, Readings) and name not in LAYER_FUNCTIONS:
+        raise ValueError(f"score {name!r} is none of a layer: it does not take readings")
+    if of_layer(name, metric) or isinstance(source, Readings):
+        options = options_of(
+            name, metric=metric or DEFAULT_METRIC, covariance=covariance, degree=degree
+        )
+        if not isinstance(source, Readings):
+            if source is not None or model is None or texts is None or tokenizer is None:
+                raise ValueError(
+                    f"score {name!r} needs readings, or model=, texts= and tokenizer= "
+                    "(no activations)"
+                )
+            source = read(
+                model, tokenizer, texts, points=points, max_length=max_length, seed=seed,
+                loss="loss" in options.values() or name == "fisher",
+                moments=name == "second_order" and covariance == "points",
+                device=device, progress=progress,
+            )  # fmt: skip
+        return _of_layers(source, name, options)
+    activations = source
     target = pick_device(device)
     shape, groups = _shape_and_groups(activations, name, model)
     info: dict[str, Any] = {"score": name}
@@ -451,6 +473,13 @@ def score(
             info["length"] = length or activations.max_length
         values = _of_clouds(activations, name, cloud, length, target, progress)
     return Scores({group: values[group].astype(np.float32) for group in groups}, info)
+
+
+def _of_layers(readings: Readings, name: str, options: dict[str, Any]) -> Scores:
+    function = LAYER_FUNCTIONS[name]
+    values = {group: function(readings, group, **options) for group in readings.points}
+    about = {"score": name, **options, **readings.info}
+    return Scores({group: row.astype(np.float32) for group, row in values.items()}, about)
 
 
 def _encodings(

@@ -202,6 +202,61 @@ def test_analyze_finetune_and_evaluate(run, dense, folder):
     assert json.loads((folder / "record.json").read_text())["rows_used"] == 40
 
 
+def test_the_dense_model_teaches(run, dense, folder):
+    out, tuned = folder / "taught", folder / "taught-alone"
+    teaching = ("--teacher", "dense", "--hidden-weight", 0.1)
+    command = job(dense, out, "--level", "medium", *teaching)
+    status, _, error = run(*command)
+    assert status == 2 and "finetune-epochs" in error and not out.exists()
+    status, _, errors = run(*command, "--finetune-epochs", 0.5)
+    assert (status, errors) == (0, "")
+    record = json.loads((out / "record.json").read_text())
+    assert record["stages"]["finetuned"]["order"].endswith("fine-tune (teacher: dense)")
+    told = {"teacher": "dense", "teacher_weight": 0.5, "temperature": 2.0, "hidden_weight": 0.1}
+    assert told.items() <= record["tuning_again"].items()
+    assert told.items() <= record["arguments"]["tuning"].items()
+    card = (out / "README.md").read_text()
+    assert "the dense model (its predictions at temperature 2 make 0.5 of the loss" in card
+    status, _, error = run(*job(dense, out, "--level", "medium", "--finetune-epochs", 0.5))
+    assert status == 2 and "tuning.teacher" in error  # without a teacher it is another job
+
+    alone = ("finetune", out, "--task", TASK, "--train-limit", 64, "--epochs", 1, "--quiet")
+    status, _, errors = run(*alone, "--teacher", dense, "--out", tuned)
+    assert (status, errors) == (0, "")
+    record = json.loads((tuned / "finetune.json").read_text())
+    assert record["arguments"]["teacher"].startswith("dense (sha256 ")
+    status, _, error = run(*alone, "--teacher", "embedded", "--out", folder / "none")
+    assert status == 2 and f"teacher embedded has no head for {TASK}" in error
+    status, _, error = run(*alone, "--hidden-weight", 1, "--out", folder / "none")
+    assert status == 2 and "--hidden-weight says nothing without --teacher" in error
+
+
+def test_a_model_of_other_labels_starts_with_a_new_head(run, tokenizer, tmp_path):
+    """For all three jobs that fine-tune: finetune, compress, and compress to several budgets."""
+    model = tiny_model(tokenizer, tmp_path / "three", task="mini-entailment")
+    options = ("--task", TASK, "--train-limit", 32, "--quiet", "--epochs", 1, "--bf16")
+    status, _, error = run("finetune", model, *options, "--out", tmp_path / "none")
+    assert status == 2 and "--new-head" in error and not (tmp_path / "none").exists()
+    options += ("--new-head",)
+    out = tmp_path / "tuned"
+    assert run("finetune", model, *options, "--out", out)[0] == 0
+    record = json.loads((out / "finetune.json").read_text())
+    assert record["arguments"]["new_head"] and record["arguments"]["bf16"]
+    assert obce.load_classifier(out, TASK).fine_tuned
+    more = ("--repair", "none", "--texts", 16, "--no-timing", "--out")
+    for value in ("0.8", "0.8,0.5"):
+        command = ("compress", model, *options, "--keep-encoder", value, *more, tmp_path / value)
+        status, _, errors = run(*command)
+        assert (status, errors) == (0, "")
+    one = json.loads((tmp_path / "0.8" / "record.json").read_text())
+    several = json.loads((tmp_path / "0.8,0.5" / "budgets.json").read_text())["budgets"]
+    for found in (one, *several.values()):
+        assert found["stages"]["dense"]["metrics"] == one["stages"]["dense"]["metrics"]
+    assert "batches of 32, bfloat16" in (tmp_path / "0.8" / "README.md").read_text()
+    status, _, error = run("compress", model, *options, "--label-map", "a=b", "--level", "light")
+    assert status == 2 and "label-map" in error
+
+
 def test_a_layers_scores_lead_to_a_smaller_model(run, dense, folder):
     options = ("--task", TASK, "--texts", 16, "--quiet", "--score", "persistence_share")
     status, printed, _ = run("analyze", dense, *options, "--out", folder / "layer")

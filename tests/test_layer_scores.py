@@ -10,11 +10,12 @@ from scipy.spatial.distance import pdist
 
 import obce
 from obce import homology, layer_scores
-from obce.base.settings import LAYER_SCORES
 from obce.layer_scores import (
-    covariance,
+    LAYER_FUNCTIONS,
     persistence_share,
+    rms,
     second_order,
+    std,
     unit_homology,
 )
 from obce.readings import Readings, read
@@ -28,7 +29,11 @@ def readings(points, weights=None):
     units = points.shape[1]
     weights = np.eye(units) if weights is None else weights
     shape = Shape(layers=1, hidden=len(weights), heads=1, intermediate=units)
-    return Readings(shape, {GROUP: points}, {GROUP: np.asarray(weights, dtype=np.float32)})
+    weights = np.asarray(weights, dtype=np.float32)
+    mean, square = points.mean(axis=0, dtype=float), (points**2).mean(axis=0, dtype=float)
+    return Readings(
+        shape, {GROUP: points}, {GROUP: weights}, mean={GROUP: mean}, square={GROUP: square}
+    )
 
 
 def cloud(seed, points=40, units=6):
@@ -122,15 +127,15 @@ def test_degree_is_at_least_one():
 
 def test_covariance_of_points_is_numpys():
     points = cloud(2)
-    found = covariance(readings(points), GROUP)
+    found = readings(points).covariance(GROUP)
     np.testing.assert_allclose(found, np.cov(points, rowvar=False, bias=True), rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="unknown covariance 'air'; there are points, tree"):
-        covariance(readings(points), GROUP, "air")
+        readings(points).covariance(GROUP, "air")
 
 
 def test_the_trees_trace_is_its_squared_deaths():
     points = cloud(3)
-    found = covariance(readings(points), GROUP, "tree", "plain")
+    found = readings(points).covariance(GROUP, "tree", "plain")
     deaths = homology.h0_deaths(points)
     assert found.trace() == pytest.approx((deaths**2).mean(), rel=1e-4)
     np.testing.assert_allclose(
@@ -166,6 +171,34 @@ def test_second_order_is_the_error_of_the_best_refit(seed, monkeypatch):
     assert score[first] == pytest.approx(error, rel=1e-3)
 
 
+def test_second_order_removes_equally_many_of_each_head():
+    """Two heads of two units; both of the second are quiet. Yet each head's better one stays."""
+    group = (0, "value")
+    points = (cloud(4, units=4) * [5, 4, 0.2, 0.1]).astype(np.float32)
+    shape = Shape(layers=1, hidden=4, heads=2, intermediate=4)
+    found = Readings(shape, {group: points}, {group: np.eye(4, dtype=np.float32)})
+    first, second, third, fourth = second_order(found, group)
+    assert first > second and third > fourth and second > third
+
+
+def test_second_order_in_each_metric_is_the_error_in_that_metric():
+    """Diagonal covariance and weights: a unit's score is its variance times its squared length."""
+    variances, lengths = np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.0, 0.5])
+    signs = np.array([[1, 1, 1], [-1, 1, -1], [1, -1, -1], [-1, -1, 1]])  # uncorrelated
+    found = readings(signs * np.sqrt(variances), np.diag(lengths))
+    found.felt[GROUP] = np.diag([4.0, 1.0, 1.0])
+    for metric, squares in (
+        ("plain", variances),
+        ("norm", variances * lengths**2),
+        ("loss", variances * lengths**2 * [4, 1, 1]),
+    ):
+        score = second_order(found, GROUP, metric=metric)
+        assert np.argsort(score).tolist() == np.argsort(squares).tolist()
+        np.testing.assert_allclose(np.sort(score), np.sort(squares), rtol=0.05)
+        np.testing.assert_allclose(std(found, GROUP, metric) ** 2, squares, rtol=1e-6)
+        np.testing.assert_allclose(rms(found, GROUP, metric) ** 2, squares, rtol=1e-6)
+
+
 # Homology between units
 
 
@@ -174,7 +207,7 @@ def test_a_twin_dies_at_once_and_the_stronger_one_stays():
     one, other = rng.normal(size=(2, 300))
     points = np.column_stack([one, -2 * one, other])
     score = unit_homology(readings(points), GROUP, "plain")
-    deviation = points.std(axis=0, ddof=1)
+    deviation = points.std(axis=0)
     assert score[0] == pytest.approx(0, abs=1e-3)
     assert score[1] == pytest.approx(deviation[1], rel=1e-3)
     correlation = np.corrcoef(one, other)[0, 1]
@@ -190,15 +223,14 @@ def test_a_silent_unit_dies_at_zero():
 # One interface
 
 
-@pytest.mark.parametrize("name", LAYER_SCORES)
+@pytest.mark.parametrize("name", LAYER_FUNCTIONS)
 @pytest.mark.parametrize("metric", ["plain", "norm", "loss"])
 def test_a_plan_comes_of_every_score(name, metric, tiny_classifier, tokenizer, sentences):
     options = {"model": tiny_classifier, "texts": sentences, "tokenizer": tokenizer}
     scores = obce.score(None, name, metric=metric, points=100, **options)
     assert {kind for _, kind in scores} == {"value", "intermediate"}
-    assert (scores.info["score"], scores.info["metric"], scores.info["points"]) == (
-        name, metric, 100,
-    )  # fmt: skip
+    assert (scores.info["score"], scores.info["points"]) == (name, 100)
+    assert scores.info.get("metric") == (None if name == "fisher" else metric)
     for group, row in scores.items():
         assert row.shape == (tiny_classifier.config.hidden_size if group[1] == "value" else 40,)
         assert np.isfinite(row).all() and (row >= 0).all() and row.max() > 0
@@ -209,7 +241,7 @@ def test_a_plan_comes_of_every_score(name, metric, tiny_classifier, tokenizer, s
 
 
 def test_what_a_layers_score_needs(tiny_classifier, tiny_activations, tokenizer, sentences):
-    with pytest.raises(ValueError, match="needs model=, texts= and tokenizer="):
+    with pytest.raises(ValueError, match="needs readings, or model=, texts= and tokenizer="):
         obce.score(None, "persistence_share", model=tiny_classifier)
     with pytest.raises(ValueError, match="no activations"):
         obce.score(tiny_activations, "unit_homology", model=tiny_classifier)
@@ -227,3 +259,21 @@ def test_shares_of_the_real_model_add_up(embedded, tokenizer, sentences):
         scale = np.sqrt(found.squared_norms(group)).astype(np.float32)
         deaths = homology.h0_deaths(found.points[group] * scale)
         assert persistence_share(found, group).sum() == pytest.approx((deaths**2).sum(), rel=1e-6)
+
+
+def test_readings_serve_many_scores(tiny_classifier, tokenizer, sentences):
+    found = read(tiny_classifier, tokenizer, sentences, points=100, loss=True)
+    once = obce.score(found, "persistence_share", metric="loss", degree=1)
+    again = obce.score(
+        None, "persistence_share", model=tiny_classifier, texts=sentences, tokenizer=tokenizer,
+        metric="loss", degree=1, points=100,
+    )  # fmt: skip
+    assert once.info == again.info and once.info["degree"] == 1
+    for group, row in once.items():
+        np.testing.assert_array_equal(row, again[group])
+    tree = obce.score(found, "second_order", covariance="tree")
+    assert (tree.info["covariance"], tree.info["metric"]) == ("tree", "norm")
+    with pytest.raises(ValueError, match="'merge_radius' is none of a layer"):
+        obce.score(found, "merge_radius")
+    with pytest.raises(ValueError, match="unknown covariance 'air'"):
+        obce.score(found, "second_order", covariance="air")

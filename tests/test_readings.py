@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from obce import readings
+from obce.layer_scores import fisher
 from obce.readings import read
 
 TEXTS = ["a small red house", "rain", "we saw the old boat near the bridge", "no", "why not now"]
@@ -48,6 +49,75 @@ def test_a_sample_is_a_part_of_all_and_follows_from_the_seed(tiny_classifier, to
     assert not np.array_equal(clouds[0], clouds[2])
     distance = np.abs(clouds[0][:, None] - everything).max(axis=2).min(axis=1)
     assert distance.max() < 1e-5
+
+
+def test_a_point_per_text_and_no_special_tokens(tiny_classifier, tokenizer):
+    expected = {"mean": [], "cls": [], "tokens": []}
+    module = tiny_classifier.bert.encoder.layer[1].output.dense
+    read_by = []
+    handle = module.register_forward_hook(lambda m, x, y: read_by.append(x[0][0].numpy()))
+    with torch.no_grad():
+        for text in TEXTS:
+            tiny_classifier(**tokenizer(text, return_tensors="pt"))
+    handle.remove()
+    for one in read_by:
+        expected["mean"].append(one.mean(axis=0)[None])
+        expected["cls"].append(one[:1])
+        expected["tokens"].append(one[1:-1])  # without [CLS] and [SEP]
+    for cloud, rows in expected.items():
+        found = read(
+            tiny_classifier, tokenizer, TEXTS, cloud=cloud, special_tokens=cloud != "tokens"
+        )
+        np.testing.assert_allclose(
+            sorted_rows(found.points[1, "intermediate"]),
+            sorted_rows(np.concatenate(rows)), rtol=1e-4, atol=1e-6,
+        )  # fmt: skip
+        assert found.info["cloud"] == cloud
+    with pytest.raises(ValueError, match="unknown cloud 'sky'; there are tokens, mean, cls"):
+        read(tiny_classifier, tokenizer, TEXTS, cloud="sky")
+
+
+def test_moments_are_those_of_all_tokens_and_points_of_a_sample(tiny_classifier, tokenizer):
+    group = (1, "intermediate")
+    x = read(tiny_classifier, tokenizer, TEXTS).points[group].astype(np.float64)
+    found = read(tiny_classifier, tokenizer, TEXTS, points=5, moments=True)
+    assert found.points[group].shape == (5, 40)
+    np.testing.assert_allclose(found.mean[group], x.mean(axis=0), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found.square[group], (x**2).mean(axis=0), rtol=1e-4, atol=1e-7)
+    expected = np.cov(x, rowvar=False, bias=True)
+    np.testing.assert_allclose(found.covariance(group), expected, rtol=1e-3, atol=1e-6)
+    other = found.with_points({group: x[:7].astype(np.float32)})
+    assert other.tree(group).shape == (6, 2) and not other.moments
+    expected = np.cov(x[:7], rowvar=False, bias=True)
+    np.testing.assert_allclose(other.covariance(group), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_fisher_is_the_squared_slope_by_a_factor_of_a_units_outputs(tiny_classifier, tokenizer):
+    """A regression's answer, text by text, by differences."""
+    tiny_classifier.classifier = torch.nn.Linear(24, 1)
+    tiny_classifier.config.num_labels = tiny_classifier.num_labels = 1
+    model, unit = tiny_classifier.double().eval(), 7
+    module = model.bert.encoder.layer[1].output.dense
+
+    def answer(text, factor):
+        def scale(m, inputs):
+            x = inputs[0].clone()
+            x[..., unit] *= factor
+            return (x,)
+
+        handle = module.register_forward_pre_hook(scale)
+        with torch.no_grad():
+            value = model(**tokenizer(text, return_tensors="pt")).logits.item()
+        handle.remove()
+        return value
+
+    slopes = [(answer(text, 1.001) - answer(text, 0.999)) / 0.002 for text in TEXTS]
+    found = read(model, tokenizer, TEXTS, loss=True)
+    expected = np.mean(np.square(slopes))
+    assert found.fisher[1, "intermediate"][unit] == pytest.approx(expected, rel=1e-3)
+    assert fisher(found, (1, "intermediate"))[unit] == pytest.approx(expected, rel=1e-3)
+    with pytest.raises(ValueError, match="'fisher' needs read"):
+        fisher(read(model, tokenizer, TEXTS), (1, "intermediate"))
 
 
 def test_metrics(tiny_classifier, tokenizer):

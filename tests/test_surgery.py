@@ -15,7 +15,9 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 import obce
+from obce.base.settings import RIDGES
 from obce.modeling import AUTO_CLASSES
+from obce.repairs import HELD_OUT, Calibration
 from obce.units import KINDS, OUTPUTS, Shape, count_parameters, find_bert
 
 TINY = Shape(layers=3, hidden=24, heads=4, intermediate=40)  # conftest's tiny_config
@@ -310,20 +312,29 @@ def sums(model, encodings):
     return {key: torch.cat(store).double() for key, store in found.items()}
 
 
-def mean_square(difference):
-    return difference.double().square().mean().item()
+def mean_square(difference, weights=None):
+    squares = difference.double().square().mean(dim=1) if difference.ndim == 2 else difference
+    if weights is None:
+        return difference.double().square().mean().item()
+    return ((weights * squares).sum() / weights.sum()).item()
 
 
 def encoded(tokenizer, texts):
     return [tokenizer(text, return_tensors="pt") for text in texts]
 
 
-def test_fits_state_the_calibration_error_before_and_after(tiny_classifier, tokenizer, sentences):
+@pytest.mark.parametrize("weighting", ["none", "layer_norm"])
+def test_fits_state_the_calibration_error_before_and_after(
+    tiny_classifier, tokenizer, sentences, weighting
+):
+    """``layer_norm`` divides a token's squared error by the variance that its LayerNorm will."""
     dense, plan = tiny_classifier, plan_for(tiny_classifier, AWKWARD)
     texts = encoded(tokenizer, sentences)
     wanted = sums(dense, texts)
     cut, small = obce.cut(dense, plan), obce.cut(dense, plan)
-    fits = obce.repair(dense, small, plan, texts=sentences, tokenizer=tokenizer)
+    fits = obce.repair(
+        dense, small, plan, texts=sentences, tokenizer=tokenizer, weighting=weighting
+    )
     order = [(i, kind) for i in range(3) for kind in ("attention_output", "output")]
     assert [(fit.layer, fit.kind) for fit in fits] == order
     after = sums(small, texts)
@@ -333,9 +344,52 @@ def test_fits_state_the_calibration_error_before_and_after(tiny_classifier, toke
         name = f"bert.encoder.layer.{fit.layer}.{OUTPUTS[fit.kind]}"
         partly.get_submodule(name).load_state_dict(cut.get_submodule(name).state_dict())
         key = (fit.layer, fit.kind)
-        before = mean_square(sums(partly, texts)[key] - wanted[key])
+        weights = None if weighting == "none" else 1 / wanted[key].var(dim=1, correction=0)
+        before = mean_square(sums(partly, texts)[key] - wanted[key], weights)
         assert fit.before == pytest.approx(before, rel=1e-3)
-        assert fit.after == pytest.approx(mean_square(after[key] - wanted[key]), rel=1e-3)
+        assert fit.after == pytest.approx(mean_square(after[key] - wanted[key], weights), rel=1e-3)
+
+
+def test_a_calibration_serves_many_cuts(tiny_bert, tokenizer, sentences):
+    shared = Calibration(tiny_bert, tokenizer, sentences)
+    for seed in range(2):
+        plan = obce.plan(tiny_bert, random_scores(TINY, seed), percentile=50)
+        one, other = obce.cut(tiny_bert, plan), obce.cut(tiny_bert, plan)
+        found = obce.repair(tiny_bert, one, plan, calibration=shared)
+        assert found == obce.repair(tiny_bert, other, plan, texts=sentences, tokenizer=tokenizer)
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name])
+
+
+def test_the_ridge_chosen_leaves_least_error_on_texts_held_out(embedded, tokenizer, sentences):
+    """The ridge of the first map, whose input no repair has changed yet, by hand."""
+    scores = obce.score(None, "magnitude", model=embedded)
+    plan = obce.plan(embedded, scores, keep_encoder=0.5)
+    options = {"tokenizer": tokenizer, "batch_size": 1, "weighting": "none"}
+    small = obce.cut(embedded, plan)
+    fits = obce.repair(embedded, small, plan, texts=sentences, ridge="auto", **options)
+    assert {fit.ridge for fit in fits} <= {*RIDGES} and all(fit.after < fit.before for fit in fits)
+    # Batches run in order of length, of which every fourth is held out.
+    order = sorted(range(len(sentences)), key=lambda i: -len(tokenizer(sentences[i])["input_ids"]))
+    held = [sentences[i] for i in order[::HELD_OUT]]
+    others = [text for text in sentences if text not in held]
+
+    def first_sum(model, texts):
+        seen = []
+        norm = find_bert(model).encoder.layer[0].attention.output.LayerNorm
+        handle = norm.register_forward_hook(lambda m, args, out: seen.append(args[0][0]))
+        with torch.no_grad():
+            for text in encoded(tokenizer, texts):
+                model(**text)
+        handle.remove()
+        return torch.cat(seen)
+
+    wanted, errors = first_sum(embedded, held), {}
+    for ridge in RIDGES:
+        tried = obce.cut(embedded, plan)
+        obce.repair(embedded, tried, plan, texts=others, ridge=ridge, **options)
+        errors[ridge] = mean_square(first_sum(tried, held) - wanted)
+    assert errors[fits[0].ridge] == pytest.approx(min(errors.values()), rel=1e-3)
 
 
 @pytest.mark.parametrize("ridge", [0, 1e-6, 1e-3, 1, 1e6])
@@ -516,7 +570,10 @@ CALIBRATION = {"repair": "least_squares", "texts": ["a"], "tokenizer": object()}
         ({"repair": "magic"}, "unknown repair 'magic'; there are none, constant, least_squares"),
         ({"repair": "constant"}, "repair='constant' needs texts= and tokenizer="),
         ({"repair": "least_squares"}, "repair='least_squares' needs texts= and tokenizer="),
-        ({"ridge": -1} | CALIBRATION, "ridge=-1: it must not be negative"),
+        (
+            {"ridge": -1} | CALIBRATION,
+            "ridge=-1: it must be auto, or a number",
+        ),
         ({"ridge": float("nan")} | CALIBRATION, "ridge=nan"),
     ],
 )

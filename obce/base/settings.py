@@ -16,15 +16,28 @@ DEFAULT_CLOUD: Cloud = "mean"
 
 CloudScore = Literal["merge_radius", "total_persistence", "persistent_entropy", "std", "rms"]
 CLOUD_SCORES: tuple[CloudScore, ...] = get_args(CloudScore)
-LayerScore = Literal["persistence_share", "second_order", "unit_homology"]
+LayerScore = Literal["persistence_share", "second_order", "unit_homology", "fisher"]
 LAYER_SCORES: tuple[LayerScore, ...] = get_args(LayerScore)
 Score = Literal[CloudScore, LayerScore, "random", "magnitude", "taylor"]
 SCORES: tuple[Score, ...] = get_args(Score)
 DEFAULT_SCORE: Score = "merge_radius"
 Metric = Literal["plain", "norm", "loss"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
-DEFAULT_METRIC: Metric = "norm"
-READ_POINTS = 4096  # tokens in a layer's cloud
+DEFAULT_METRIC: Metric = "norm"  # of the scores of a layer
+
+
+def of_layer(score: str, metric: str | None) -> bool:
+    """Whether a score reads a layer as a whole: ``std`` and ``rms`` do so if a metric is named."""
+    return score in LAYER_SCORES or (metric is not None and score in ("std", "rms"))
+
+
+Covariance = Literal["points", "tree"]
+COVARIANCES: tuple[Covariance, ...] = get_args(Covariance)
+DEFAULT_COVARIANCE: Covariance = "points"
+DEGREE = 2.0  # of persistence shares
+ReadCloud = Literal["tokens", "mean", "cls"]
+READ_CLOUDS: tuple[ReadCloud, ...] = get_args(ReadCloud)
+READ_POINTS = 4096  # in a layer's cloud
 
 Level = Literal["light", "medium", "severe"]
 # percentiles: the three quartiles
@@ -43,6 +56,10 @@ DEFAULT_REPAIR: Repair = "least_squares"  # of the command line; in Python the c
 # With few calibration texts, a smaller ridge fits chance: the error on held-out texts grows.
 # With 2,000 texts, 1e-4 to 0.1 gave nearly the same accuracy.
 RIDGE = 0.1
+RIDGES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)  # from which ridge="auto" chooses
+Weighting = Literal["none", "layer_norm"]
+WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
+DEFAULT_WEIGHTING: Weighting = "layer_norm"
 
 ANALYSIS_TEXTS = 512  # texts that a score reads
 ANALYSIS_LENGTH = 64  # tokens to which they are cut
@@ -53,6 +70,13 @@ LENGTH = 128  # tokens to which texts are cut when training and evaluating
 EPOCHS = 3.0
 LEARNING_RATE = 1e-4
 BATCH_SIZE = 32
+# Fine-tuning again with the dense model as teacher. Temperature 2 is DistilBERT's and CoFi's. Half
+# of the loss is the labels': in trials (CoLA, one run) that was ahead of labels alone.
+Teacher = Literal["dense"]
+TEACHERS: tuple[Teacher, ...] = get_args(Teacher)
+TEMPERATURE = 2.0
+TEACHER_WEIGHT = 0.5
+HIDDEN_WEIGHT = 0.0  # of the layers' outputs, which are compared only if asked for
 
 SHAPES = ((1, 32), (8, 128), (32, 128))  # texts and tokens of the batches that are timed
 TIMING_ROUNDS = 3

@@ -18,23 +18,30 @@ from obce.base.settings import (
     ANALYSIS_TEXTS,
     BATCH_SIZE,
     CLOUDS,
+    COVARIANCES,
     DEFAULT_CLOUD,
+    DEFAULT_COVARIANCE,
     DEFAULT_KINDS,
-    DEFAULT_METRIC,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
+    DEGREE,
     EPOCHS,
     HEADS,
+    HIDDEN_WEIGHT,
     KINDS,
-    LAYER_SCORES,
     LEARNING_RATE,
     LEVELS,
     METRICS,
+    READ_POINTS,
     REPAIR_TEXTS,
     REPAIRS,
     RIDGE,
     SCOPES,
     SCORES,
+    TEACHER_WEIGHT,
+    TEACHERS,
+    TEMPERATURE,
+    of_layer,
 )
 from obce.tasks import Task, data_sha256, get_task, load, own_task
 from obce.tasks.own import LABEL, TEXT
@@ -121,6 +128,8 @@ class Data:
     texts_field: str | None = None
     label_map: Mapping[str, str] | None = None
     """What the task calls the model's labels."""
+    new_head: bool = False
+    """Whether the model's head is drawn anew, so that it has to be fine-tuned."""
 
     def check(self) -> None:
         """Find contradictions before anything is read."""
@@ -138,6 +147,10 @@ class Data:
             self.task = get_task(self.task).name
         if self.texts_field is not None and self.texts_file is None:
             raise ValueError("texts-field names a column of a texts-file: give one")
+        if self.new_head and self.label_map:
+            raise ValueError("label-map names the labels of a head that new-head replaces")
+        if self.new_head and not self.labelled:
+            raise ValueError("new-head: a new head needs labels, and these are texts alone")
 
     @property
     def labelled(self) -> bool:
@@ -160,6 +173,8 @@ class Data:
         common["dev_limit"] = self.dev_limit
         if self.label_map:
             common["label_map"] = dict(self.label_map)
+        if self.new_head:
+            common["new_head"] = True
         if isinstance(self.task, Task) and self.task.data:  # rows from Python
             common["rows"] = {name: data_sha256(rows) for name, rows in self.task.data.items()}
         if self.task is not None:
@@ -215,6 +230,39 @@ class Tuning:
     learning_rate: float = LEARNING_RATE
     batch_size: int = BATCH_SIZE
     max_length: int | None = None
+    bf16: bool = False
+    teacher: str | None = None
+    """Where compressed models are fine-tuned again: ``dense``, the dense model. Where a model is
+    fine-tuned: a folder or a name on the Hub."""
+    hidden_weight: float = HIDDEN_WEIGHT
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of a run without a teacher, as :func:`obce.finetune` takes them."""
+        return {name: getattr(self, name) for name in TUNING}
+
+    def teaching(self) -> dict[str, Any]:
+        """What a record says of the teacher: nothing where there is none."""
+        if self.teacher is None:
+            return {}
+        return {
+            "teacher": as_named(self.teacher),
+            "teacher_weight": TEACHER_WEIGHT,
+            "temperature": TEMPERATURE,
+            "hidden_weight": self.hidden_weight,
+        }
+
+    def as_record(self) -> dict[str, Any]:
+        return self.options() | self.teaching()
+
+    def check(self, again: float = 0.0) -> None:
+        """Find contradictions; ``again`` are the epochs of fine-tuning a compressed model."""
+        if self.teacher is not None and not again:
+            raise ValueError("teacher: it teaches when fine-tuning again, so give finetune-epochs")
+        if self.teacher is not None:
+            check_choice("teacher", self.teacher, TEACHERS)
+
+
+TUNING = ("epochs", "learning_rate", "batch_size", "max_length", "bf16")
 
 
 @dataclass
@@ -226,7 +274,10 @@ class Analysis:
     texts: int = ANALYSIS_TEXTS
     max_length: int | None = None
     special_tokens: bool = True
-    metric: str = DEFAULT_METRIC
+    metric: str | None = None
+    covariance: str = DEFAULT_COVARIANCE
+    degree: float = DEGREE
+    points: int = READ_POINTS
     buckets: int | None = None
     """Stream the texts through so many buckets per unit, instead of keeping all outputs."""
 
@@ -237,13 +288,17 @@ class Analysis:
     def check(self, kinds: Sequence[str] = ()) -> None:
         """Find contradictions before anything is computed; ``kinds`` are those to be cut."""
         check_choice("score", self.score, SCORES)
-        if self.score in LAYER_SCORES and not {*kinds} <= {*DEFAULT_KINDS}:
+        if of_layer(self.score, self.metric) and not {*kinds} <= {*DEFAULT_KINDS}:
             raise ValueError(
                 f"score {self.score} judges {' and '.join(DEFAULT_KINDS)} units only: leave the "
                 "other kinds out, or choose another score"
             )
         check_choice("cloud", self.cloud, CLOUDS)
-        check_choice("metric", self.metric, METRICS)
+        if self.metric is not None:
+            check_choice("metric", self.metric, METRICS)
+        check_choice("covariance", self.covariance, COVARIANCES)
+        if not self.degree >= 1:
+            raise ValueError(f"degree={self.degree:g}: it must be at least 1 (or inf)")
         if self.buckets is not None and (self.score, self.cloud) != ("merge_radius", "tokens"):
             raise ValueError(
                 f"streaming gives the merge_radius of the tokens cloud, not {self.score} of "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def budgets_job(
         the record: under ``budgets``, for every value the record of its job.
     """
     data.check()
+    tuning.check(again)
     analysis.check(cut.kinds)
     changes: list[dict[str, Any]] = [{target: value} for value in values]
     cuts = [replace(cut, **change) for change in changes]
@@ -55,6 +56,7 @@ def budgets_job(
     check_out(name, out, ("budgets.json",))
     options: dict[str, Any] = {"device": device, "progress": progress}
     source, dense, trained = _dense(name, out, data, tuning, cuts, resume, options)
+    data = replace(data, new_head=False)  # the dense model's is trained by now
     scores = cut.scores_file or _scores(dense, out, data, analysis, resume, options)
     records: list[dict[str, Any]] = []
     known = Known(source, trained, None)
@@ -105,7 +107,7 @@ def _dense(
         return source, name, None
     folder, about = out / "dense", out / "dense" / "finetune.json"
     model = {"model": named(name), "model_sha256": contents_sha256(name)}
-    arguments = {**model, **data.as_record(), **asdict(tuning)}
+    arguments = {**model, **data.as_record(), **tuning.options()}
     if resume and (done := finished(about, arguments)):
         return source, str(folder), done["training"]
     trained = judge.tune(loaded, folder, tuning.epochs, resume)

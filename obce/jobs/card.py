@@ -198,7 +198,7 @@ def _steps(record: dict[str, Any]) -> list[str]:
             found.append(
                 f"{what} was fine-tuned here: {done['rows_used']:,} training rows, "
                 f"{done['epochs']:g} epochs, learning rate {done['learning_rate']:g}, batches of "
-                f"{done['batch_size']}."
+                f"{done['batch_size']}{', bfloat16' * done['bf16']}{_teaching(done)}."
             )
     if "tuning" not in record and "fidelity" not in list(stages_of(record).values())[-1]:
         found.append("The dense model came fine-tuned.")
@@ -211,6 +211,16 @@ def _steps(record: dict[str, Any]) -> list[str]:
             f"{timing['threads']}."
         )
     return found
+
+
+def _teaching(done: dict[str, Any]) -> str:
+    if "teacher" not in done:
+        return ""
+    hidden = f", and its layers' outputs, weight {done['hidden_weight']:g}"
+    return (
+        f"; teacher: the dense model (its predictions at temperature {done['temperature']:g} make "
+        f"{done['teacher_weight']:g} of the loss{hidden * (done['hidden_weight'] > 0)})"
+    )
 
 
 def _loading(record: dict[str, Any]) -> str:

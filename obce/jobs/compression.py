@@ -64,7 +64,8 @@ def compress_job(
     """The main job: from a model to a smaller one, judged at every stage.
 
     With labels: load (and fine-tune, if the model has no head for the task), analyze, plan, cut,
-    repair, fine-tune ``again`` for that many epochs, evaluate before and after each step. With
+    repair, fine-tune ``again`` for that many epochs, by labels alone or with the dense model as
+    teacher (``tuning.teacher``), evaluate before and after each step. With
     texts alone: load, analyze, plan, cut, repair, compare with the dense model on texts held back.
     Saved into ``out``: the model, its card, ``plan.json``, ``scores.safetensors``, ``record.json``.
 
@@ -79,6 +80,7 @@ def compress_job(
     cut.check()
     analysis.check(cut.kinds)
     data.check()
+    tuning.check(again)
     if again and not data.labelled:
         raise ValueError("finetune-epochs: fine-tuning needs labels, and these are texts alone")
     check_out(name, out, FILES)
@@ -89,7 +91,7 @@ def compress_job(
         "data": data.as_record(),
         "analysis": analysis.as_record(scored),
         "cut": cut.as_record(),
-        "tuning": asdict(tuning) if data.labelled else {"max_length": tuning.max_length},
+        "tuning": tuning.as_record() if data.labelled else {"max_length": tuning.max_length},
         "again": again,
         "timing": timing,
     }
@@ -144,7 +146,7 @@ class _Compression:
         dense = self._dense(source, loaded, resume)
         small, plan = self._small(source, dense, keep=bool(again))
         if again:
-            small = self._finetuned(source, small, plan, again, resume)
+            small = self._finetuned(source, dense, small, plan, again, resume)
         return self._finish(source, dense, small, plan, timing)
 
     def _check_for(self, model: PreTrainedModel) -> None:
@@ -247,12 +249,19 @@ class _Compression:
         }
 
     def _finetuned(
-        self, source: str, small: LoadedModel, plan: Plan, epochs: float, resume: bool
+        self,
+        source: str,
+        dense: LoadedModel,
+        small: LoadedModel,
+        plan: Plan,
+        epochs: float,
+        resume: bool,
     ) -> LoadedModel:
         folder = self.out / "finetuned"
+        teacher = dense.model if self.tuning.teacher else None
         if "tuning_again" not in self.state:
             with stage("fine-tune again", self.progress):
-                self.state["tuning_again"] = self.judge.tune(small, folder, epochs, resume)
+                self.state["tuning_again"] = self.judge.tune(small, folder, epochs, resume, teacher)
             self._save_state()
         small = self.judge.reload(folder)
         self._judge("finetuned", source, small, small.model, plan)
@@ -290,7 +299,7 @@ class _Compression:
         if name in ("repaired", "finetuned") and self.cut.repair != "none":
             steps.append(f"repair ({self.cut.repair})")
         if name == "finetuned":
-            steps.append("fine-tune")
+            steps.append("fine-tune (teacher: dense)" if self.tuning.teacher else "fine-tune")
         return " -> ".join(steps) or "as it came"
 
     def _finish(

@@ -18,6 +18,7 @@ SAMPLE = 32  # texts whose forward pass is timed
 # Forward passes that a stage is worth, per text: a backward pass is about two of them; the repair
 # runs both models and solves for every layer; homology comes on top of the analysis' one.
 TRAINING, ANALYSIS, REPAIR = 3.0, 1.5, 4.0
+TEACHING = 1.0  # a teacher's forward pass, beside the training's
 
 Stage = tuple[str, int, float]
 """Its name, its rows, and the forward passes that each of them takes."""
@@ -70,9 +71,9 @@ def planned(
     stages: list[Stage] = []
     done, judged = state["stages"], len(judge.judged)
 
-    def training(name: str, epochs: float) -> None:
+    def training(name: str, epochs: float, passes: float = TRAINING) -> None:
         assert isinstance(judge, Labelled)  # texts alone train nothing
-        stages.append((f"{name}, {epochs:g} epochs", len(judge.train), TRAINING * epochs))
+        stages.append((f"{name}, {epochs:g} epochs", len(judge.train), passes * epochs))
 
     if not judge.is_ready(loaded) and "tuning" not in state:
         training("fine-tune", tuning.epochs)
@@ -86,7 +87,7 @@ def planned(
         stages.append(("repair", len(judge.sample(cut.repair_texts)), REPAIR))
         stages.append(("judge: repaired", judged, 1.0 if judge.task else 2.0))
     if again and "tuning_again" not in state:
-        training("fine-tune again", again)
+        training("fine-tune again", again, TRAINING + (TEACHING if tuning.teacher else 0))
         stages.append(("judge: fine-tuned", judged, 1.0))
     if timing:
         stages.append(("time both models", min(1000, judged), 2.0 * TIMING_ROUNDS))

@@ -66,10 +66,15 @@ class Labelled:
         return isinstance(loaded, Classifier) and loaded.fine_tuned
 
     def tune(
-        self, loaded: LoadedModel, folder: Path, epochs: float, resume: bool
+        self,
+        loaded: LoadedModel,
+        folder: Path,
+        epochs: float,
+        resume: bool,
+        teacher: PreTrainedModel | None = None,
     ) -> dict[str, Any]:
         """Fine-tune a model into a folder; what a record says of it."""
-        options = asdict(self.tuning) | {"epochs": epochs}
+        options = self.tuning.options() | {"epochs": epochs}
         training = finetune(
             loaded.model,
             loaded.tokenizer,
@@ -80,9 +85,12 @@ class Labelled:
             resume=resume,
             device=self.device,
             progress=bars(self.progress),
+            teacher=teacher,
+            hidden_weight=self.tuning.hidden_weight,
             **options,
         )
-        return training_record(training, self.train, self.task) | options
+        teaching = self.tuning.teaching() if teacher is not None else {}
+        return training_record(training, self.train, self.task) | options | teaching
 
     def sample(self, count: int) -> Dataset:
         """Training rows to score and to repair on."""
@@ -147,7 +155,12 @@ class Unlabelled:
         return True
 
     def tune(
-        self, loaded: LoadedModel, folder: Path, epochs: float, resume: bool
+        self,
+        loaded: LoadedModel,
+        folder: Path,
+        epochs: float,
+        resume: bool,
+        teacher: PreTrainedModel | None = None,
     ) -> dict[str, Any]:
         raise ValueError("fine-tuning needs labels: give a task, or a train-file with labels")
 

@@ -14,7 +14,7 @@ from obce.tasks.glue import labels_of
 
 def model_labels(name: str, data: Data) -> tuple[str, ...] | None:
     """What a model's classes are called once the label map has renamed them, in its order."""
-    if data.task is not None:
+    if data.task is not None or data.new_head:
         return None  # the task has an order of its own
     if not data.label_map:
         return label_names(name)
@@ -24,7 +24,7 @@ def model_labels(name: str, data: Data) -> tuple[str, ...] | None:
 def load_labelled(name: str, task: Task, data: Data) -> Classifier:
     """The model as a classifier for the task, its labels renamed and brought into order."""
     if not data.label_map:
-        return load_classifier(name, task, data.seed)
+        return load_classifier(name, task, data.seed, data.new_head)
     classifier = load_classifier(name, None, data.seed)
     names = _renamed(classifier, data.label_map)
     if sorted(names) != sorted(task.labels):

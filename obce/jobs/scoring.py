@@ -7,7 +7,7 @@ from typing import Any
 from obce import tasks
 from obce.activations import collect
 from obce.base.devices import on_device
-from obce.base.settings import LAYER_SCORES
+from obce.base.settings import of_layer
 from obce.jobs.arguments import Analysis
 from obce.jobs.judges import Judge, LoadedModel
 from obce.running.streaming import check_buckets, stream
@@ -34,11 +34,12 @@ def score_units(
                 None, "taylor", model=model, labels=rows["label"][:], texts=texts,
                 tokenizer=tokenizer, max_length=analysis.max_length,
             )  # fmt: skip
-        elif analysis.score in LAYER_SCORES:
+        elif of_layer(analysis.score, analysis.metric):
             scores = score(
                 None, analysis.score, model=model, texts=texts, tokenizer=tokenizer,
-                max_length=analysis.max_length, metric=analysis.metric, seed=judge.data.seed,
-                device=device, progress=progress,
+                max_length=analysis.max_length, metric=analysis.metric,
+                covariance=analysis.covariance, degree=analysis.degree, points=analysis.points,
+                seed=judge.data.seed, device=device, progress=progress,
             )  # fmt: skip
         elif analysis.buckets is not None:
             check_buckets(analysis.buckets)

@@ -27,7 +27,7 @@ from obce.jobs.scoring import score_units
 from obce.pruning import Plan
 from obce.running.evaluation import evaluate
 from obce.running.export import OnnxClassifier, export
-from obce.running.loading import Classifier, load_bert, load_model
+from obce.running.loading import Classifier, load_bert, load_classifier, load_model
 from obce.running.records import (
     environment,
     model_name,
@@ -143,7 +143,7 @@ def finetune_job(
         "model": named(name),
         "model_sha256": contents_sha256(name),
         **data.as_record(),
-        **asdict(tuning),
+        **tuning.as_record(),
     }
     if resume and (done := finished(out / "finetune.json", arguments)):
         return done
@@ -151,6 +151,7 @@ def finetune_job(
     train, dev = data.rows(task, "train"), data.rows(task, "dev")
     check_enough(task, dev)
     model, tokenizer, _ = load_labelled(name, task, data)
+    teacher = _teacher(tuning.teacher, task)
     with stage("fine-tune", progress):
         training = finetune(
             model,
@@ -162,7 +163,9 @@ def finetune_job(
             resume=resume,
             device=device,
             progress=bars(progress),
-            **asdict(tuning),
+            teacher=teacher,
+            hidden_weight=tuning.hidden_weight,
+            **tuning.options(),
         )
     with stage("evaluate", progress):
         record = evaluate(
@@ -183,6 +186,15 @@ def finetune_job(
         )
     distributed.by_main(lambda: save_sealed(record, out / "finetune.json"))
     return record
+
+
+def _teacher(name: str | None, task: Task) -> PreTrainedModel | None:
+    if name is None:
+        return None
+    model, _, fine_tuned = load_classifier(name, task)
+    if not fine_tuned:
+        raise ValueError(f"teacher {name} has no head for {task.name}: run obce finetune first")
+    return model
 
 
 def evaluate_job(

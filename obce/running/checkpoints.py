@@ -162,7 +162,8 @@ class Checkpoint:
         """Read the weights by the Auto class of that name, in float32.
 
         Args:
-            fresh_head: a classifier, and a pooler, that the weights don't hold are drawn.
+            fresh_head: a classifier, and a pooler, that the weights don't hold are drawn; so is a
+                classifier of another size.
 
         Raises:
             ValueError: the weights are broken, or not what the configuration says.
@@ -172,8 +173,8 @@ class Checkpoint:
             output_loading_info=True, ignore_mismatched_sizes=True, **more,
         )  # fmt: skip
         drawn = ("classifier.", "bert.pooler.") if fresh_head else ()
-        bad = [key for key, *_ in found["mismatched_keys"]]
-        bad += [key for key in found["missing_keys"] if not (drawn and key.startswith(drawn))]
+        absent = [key for key, *_ in found["mismatched_keys"]] + [*found["missing_keys"]]
+        bad = [key for key in absent if not (drawn and key.startswith(drawn))]
         if bad:
             raise self._contradiction(min(bad))
         if unknown := sorted(filter(_inside_bert, found["unexpected_keys"])):

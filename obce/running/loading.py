@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -81,7 +81,10 @@ def load_bert(name_or_path: str | os.PathLike | None = None) -> Pretrained:
 
 
 def load_classifier(
-    name_or_path: str | os.PathLike | None, task: str | tasks.Task | None, seed: int = 0
+    name_or_path: str | os.PathLike | None,
+    task: str | tasks.Task | None,
+    seed: int = 0,
+    new_head: bool = False,
 ) -> Classifier:
     """Load a BERT, dense or compressed, in float32 as a classifier (or regressor) for a task.
 
@@ -91,25 +94,31 @@ def load_classifier(
         task: None for the task that the checkpoint was fine-tuned for, whichever it is.
         seed: of the classification head, where the checkpoint has none. A head for pre-training
             is replaced.
+        new_head: draw the head anew, whatever head the checkpoint has, and keep the rest: a start
+            for fine-tuning, such as a model trained on MNLI is for RTE, MRPC and STS-B (Phang et
+            al. 2018, "Sentence encoders on STILTs", arXiv 1811.01088).
 
     Raises:
         ValueError: no such model, no BERT, or one fine-tuned for other labels or another kind of
-            task; without a task, one that is not fine-tuned.
+            task; without a task, one that is not fine-tuned, or a new head.
+
+    >>> load_classifier("embedded", "mnli").model.classifier
+    Linear(in_features=384, out_features=3, bias=True)
     """
     info = None if task is None else tasks.get_task(task)
     checkpoint = Checkpoint(name_or_path)
     head, config = checkpoint.head, checkpoint.config
-    fine_tuned = head in ("sequence classification", "multiple labels")
+    fine_tuned = head in ("sequence classification", "multiple labels") and not new_head
+    if info is None and new_head:
+        raise ValueError("new_head: a new head is for a task, so name one")
     if info is None and not fine_tuned:
         raise ValueError(
             f"{checkpoint.name} has no classifier's head"
             + (f", it is for {head}" if head else ": run obce finetune first")
         )
     if info is not None:
-        if head not in ("", "sequence classification", *PRE_TRAINING):
-            raise ValueError(f"{checkpoint.name} is no classifier of texts: its head is for {head}")
-        if fine_tuned:
-            tasks.check_labels(info, config)
+        if not new_head:
+            _check_head(checkpoint, info)
         if info.is_pair and config.type_vocab_size < 2:
             raise ValueError(
                 f"{checkpoint.name} reads single texts only (type_vocab_size is 1), and "
@@ -119,7 +128,28 @@ def load_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = checkpoint.model("AutoModelForSequenceClassification", fresh_head=not fine_tuned)
+        if new_head:  # one of the right size was read from the file
+            classifier: Any = model.classifier
+            with torch.no_grad():
+                classifier.weight.normal_(std=config.initializer_range)
+                classifier.bias.zero_()
     return Classifier(model, checkpoint.tokenizer(), fine_tuned)
+
+
+def _check_head(checkpoint: Checkpoint, info: tasks.Task) -> None:
+    """ValueError if a checkpoint has a head that is not for the task."""
+    if checkpoint.head in ("", *PRE_TRAINING):
+        return
+    try:
+        if checkpoint.head != "sequence classification":
+            raise ValueError(
+                f"{checkpoint.name} is no classifier of texts: its head is for {checkpoint.head}"
+            )
+        tasks.check_labels(info, checkpoint.config)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; new_head=True (--new-head) trains it for {info.name} with a head drawn anew"
+        ) from None
 
 
 PRE_TRAINING = ("pre-training", "masked words", "next sentence")

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,22 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from obce import tasks
 from obce.base import distributed
 from obce.base.checks import check_positive
-from obce.base.devices import pick_device
+from obce.base.devices import evaluating, on_device, pick_device
 from obce.base.files import reason, sync, writing_to
-from obce.base.settings import BATCH_SIZE, EPOCHS, LEARNING_RATE, LENGTH
+from obce.base.settings import (
+    BATCH_SIZE,
+    EPOCHS,
+    HIDDEN_WEIGHT,
+    LEARNING_RATE,
+    LENGTH,
+    TEACHER_WEIGHT,
+    TEMPERATURE,
+)
 from obce.base.signals import noted
 from obce.running.evaluation import predict
 from obce.running.loading import quiet, save_classifier, set_labels
 from obce.running.records import load_sealed, model_sha256, save_sealed
+from obce.running.teaching import Teacher
 from obce.texts import encode, length_limit, right_padding
 
 SEAL = "job.json"
@@ -108,9 +118,11 @@ class _Trainer(Trainer):
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **options: Any
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        if distributed.size() == 1:
-            return super().compute_loss(model, inputs, *args, **options)
-        return model(**inputs).loss * self._weight()
+        return self.batch_loss(model, inputs) * self._weight()
+
+    def batch_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        """The mean over this process's rows."""
+        return model(**inputs).loss
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         folder = Path(str(self.args.output_dir))
@@ -133,6 +145,16 @@ class _Trainer(Trainer):
                 "lower the learning rate, or check the model for NaN weights"
             )
         return loss
+
+
+class _Taught(_Trainer):
+    """A Trainer whose loss asks a teacher beside the labels."""
+
+    teacher: Teacher
+
+    def batch_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        with self.accelerator.autocast():  # for the teacher, which accelerate does not know
+            return self.teacher.loss(model, inputs)
 
 
 class _Monitor(TrainerCallback):
@@ -193,6 +215,10 @@ def finetune(
     resume: bool = True,
     device: str = "auto",
     bf16: bool = False,
+    teacher: PreTrainedModel | None = None,
+    teacher_weight: float = TEACHER_WEIGHT,
+    temperature: float = TEMPERATURE,
+    hidden_weight: float = HIDDEN_WEIGHT,
     progress: bool = False,
     checkpoint_seconds: float = 120.0,
 ) -> Training:
@@ -213,10 +239,16 @@ def finetune(
     one process would end with; two runs with as many processes and the same seed are equal.
     ``output_dir`` must be a folder that all of them see; the main process writes the model.
 
+    A ``teacher`` is a model that was fine-tuned for the task, as a rule the dense original of a
+    compressed model. ``teacher_weight`` of the loss then comes from its predictions, at a
+    ``temperature``, the rest from the labels (:func:`obce.running.teaching.prediction_loss`);
+    ``hidden_weight`` times the squared difference of the layers' outputs is added
+    (:func:`obce.running.teaching.hidden_loss`). The teacher is not changed.
+
     Raises:
-        ValueError: an argument out of range, rows without labels, a model whose labels are not
-            the task's, a loss that is not finite, or checkpoints of another job in
-            ``output_dir`` (``resume=False`` discards them).
+        ValueError: an argument out of range, rows without labels, a model (or a teacher) whose
+            labels are not the task's, a teacher of another kind, a loss that is not finite, or
+            checkpoints of another job in ``output_dir`` (``resume=False`` discards them).
         OSError: ``output_dir`` cannot be written.
     """
     start = time.perf_counter()
@@ -231,6 +263,11 @@ def finetune(
     if "label" not in train.column_names:
         raise ValueError(f"the training rows of {info.name} have no labels")
     tasks.check_labels(info, model.config)
+    taught = None
+    if teacher is not None:
+        taught = Teacher(teacher, teacher_weight, temperature, hidden_weight)
+        taught.check(model, info)
+        length_limit(teacher, max_length, LENGTH)
     max_length = length_limit(model, max_length, LENGTH)
     target, home = pick_device(device), model.device
     rows = encode(tokenizer, tasks.texts(train), max_length, model=model)
@@ -244,14 +281,22 @@ def finetune(
         "batch_size": batch_size, "max_length": max_length, "seed": seed, "bf16": bf16,
         "training data": tasks.data_sha256(train), "starting model": model_sha256(model),
     }  # fmt: skip
+    if teacher is not None:
+        job |= {
+            "teacher": model_sha256(teacher), "teacher weight": teacher_weight,
+            "temperature": temperature, "hidden weight": hidden_weight,
+        }  # fmt: skip
     output_dir = Path(output_dir)
     checkpoints = output_dir / "checkpoints"
     last = distributed.by_main(lambda: _last_checkpoint(checkpoints, job, resume))
     set_labels(model.config, info)
     losses: deque[float] = deque(maxlen=50)
     monitor = _Monitor(losses, progress, checkpoint_seconds)
-    with quiet():
-        trainer = _Trainer(
+    with quiet(), ExitStack() as stack:
+        if teacher is not None:
+            stack.enter_context(on_device(teacher, device))
+            stack.enter_context(evaluating(teacher))
+        trainer = (_Taught if taught else _Trainer)(
             model=model,
             args=TrainingArguments(
                 output_dir=str(checkpoints),
@@ -276,6 +321,8 @@ def finetune(
             callbacks=[monitor],
         )
         trainer.losses, trainer.rows_per_step, trainer.job = losses, batch_size, job
+        if isinstance(trainer, _Taught) and taught:
+            trainer.teacher = taught
         if distributed.rank():
             torch.manual_seed(seed + distributed.rank())  # other dropout for other rows
         trainer.remove_callback(PrinterCallback)
@@ -320,7 +367,7 @@ def _last_checkpoint(checkpoints: Path, job: dict[str, Any], resume: bool) -> st
         if found is None:
             torn.append(folder)
             continue
-        changed = [key for key in job if found.get(key) != job[key]]
+        changed = [key for key in {**job, **found} if found.get(key) != job.get(key)]
         if changed:
             raise ValueError(
                 f"{checkpoints.parent} holds an unfinished run with another {', '.join(changed)}: "

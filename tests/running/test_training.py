@@ -452,6 +452,29 @@ def test_labels_of_another_task_or_order(saved):
         loading.load_classifier(saved, "sst2")
 
 
+def test_a_new_head_on_a_model_of_other_labels(saved):
+    """Another size or the same: the head is that of the seed, and all else is kept."""
+    with pytest.raises(ValueError, match="model has 2 labels, task mnli has 3.*--new-head"):
+        loading.load_classifier(saved, "mnli")
+    old = loading.load_classifier(saved, "sst2").model
+    for task in ("mnli", "sst2", "stsb"):
+        model, _, fine_tuned = loading.load_classifier(saved, task, new_head=True)
+        assert not fine_tuned and model.config.num_labels == tasks.get_task(task).num_labels
+        torch.testing.assert_close(weights(model.bert), weights(old.bert), rtol=0, atol=0)
+        head = weights(model.classifier)
+        again, other = (
+            weights(loading.load_classifier(saved, task, seed, new_head=True).model.classifier)
+            for seed in (0, 1)
+        )
+        assert torch.equal(head["weight"], again["weight"])
+        assert not torch.equal(head["weight"], other["weight"])
+        assert head["weight"].std() < 3 * model.config.initializer_range
+    assert not torch.equal(loading.load_classifier(saved, "sst2", new_head=True).model.classifier
+                           .weight, old.classifier.weight)  # fmt: skip
+    with pytest.raises(ValueError, match="new_head: a new head is for a task"):
+        loading.load_classifier(saved, None, new_head=True)
+
+
 def test_no_such_folder(tmp_path):
     with pytest.raises(ValueError, match="there is no folder .*nothing"):
         loading.load_classifier(tmp_path / "nothing", "sst2")
