@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from obce import tasks
 from obce.running.loading import load_classifier
-from obce.running.records import load_record, save_record
+from obce.running.records import load_record, model_sha256, save_record
 from obce.running.training import finetune
 from obce.study.config import Recipe, Study
 from obce.study.store import locked
@@ -38,6 +38,8 @@ def recipe_record(study: Study, task: str, seed: int, limit: int | None) -> dict
     recipe = study.recipe(task)
     train_limit = least(recipe.train_limit, limit)
     record = {"task": task, "seed": seed} | asdict(recipe) | {"train_limit": train_limit}
+    if Path(recipe.model).is_dir():  # a record names nobody's disk
+        record["model"] = f"{Path(recipe.model).name} ({model_sha256(recipe.model)[:8]})"
     if recipe.start is not None:
         record["start"] = recipe_record(study, recipe.start, 0, limit)
         del record["model"]

@@ -24,7 +24,7 @@ from obce.tasks import metric_name
 
 FOUR = ("mrpc", "qqp", "sst2", "stsb")  # those of the best published work: see share_kept
 SHOWN = ("metric", "cloud")  # said without their names, where a score reads them
-SCORE_OPTIONS = ("degree", "covariance", "points", "special_tokens", "shuffle")
+SCORE_OPTIONS = ("degree", "covariance", "shuffle")
 BUDGETS = ("keep_encoder", "level")
 BY_CHANCE = "score_seed"
 
