@@ -110,7 +110,7 @@ def read_table(path: str | os.PathLike[str]) -> Dataset:
 
     Raises:
         ValueError: no such file, an unknown suffix, another encoding than UTF-8, a line with too
-            many cells, a file without rows.
+            many cells, a NUL character in a CSV or TSV file, a file without rows.
     """
     import datasets
 
@@ -126,6 +126,7 @@ def read_table(path: str | os.PathLike[str]) -> Dataset:
             return _not_empty(datasets.Dataset.from_json(pattern), path)
         options = _dialect(suffix)
         columns = _header(path, options)
+        _refuse_nul(path)
         text = datasets.Features({column: datasets.Value("string") for column in columns})
         table = datasets.Dataset.from_csv(
             pattern, features=text, encoding="utf-8-sig", keep_default_na=False, na_filter=False,
@@ -238,6 +239,14 @@ def _header(path: Path, options: dict[str, Any]) -> list[str]:
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise ValueError(f"{path}: column {twice[0]!r} is there twice")
     return header
+
+
+def _refuse_nul(path: Path) -> None:
+    """pandas before 3.1 takes a NUL for the end of a cell: the rest of a text would be lost."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if b"\0" in line:
+                raise ValueError(f"{path} has NUL characters in line {number:,}")
 
 
 def _columns(source: Source, split: str, text: str, pair: str | None, label: str) -> Dataset:
