@@ -28,6 +28,7 @@ from obce.base.settings import (
     DEFAULT_SCORE,
     EMBEDDED,
     EPOCHS,
+    LAYER_SCORES,
     LEARNING_RATE,
     REPAIR_TEXTS,
     RIDGE,
@@ -65,7 +66,9 @@ def _print_version(asked: bool) -> None:
 def common(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Compress and explain BERT by the persistent homology of its neurons."""
@@ -130,7 +133,7 @@ TrainLimit = Annotated[
     int | None, typer.Option(help="Use so many training rows only, for everything.", min=1)
 ]
 DevLimit = Annotated[int | None, typer.Option(help="Use so many dev rows only.", min=1)]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Tokenizer = Annotated[
     str | None,
     typer.Option(
@@ -153,7 +156,8 @@ MaxLength = Annotated[
 ScoreName = Annotated[Score, typer.Option(help="How units are scored.")]
 CloudName = Annotated[Cloud, typer.Option(help="The point cloud that the score reads.")]
 MetricName = Annotated[
-    Metric, typer.Option(help="How a layer's cloud is weighed, for persistence_share and its like.")
+    Metric,
+    typer.Option(help=f"How distances in a layer are weighted: {', '.join(LAYER_SCORES)} only."),
 ]
 Texts = Annotated[int, typer.Option(help="Training texts that the score reads.", min=2)]
 ScoreLength = Annotated[
@@ -184,7 +188,7 @@ MultipleOf = Annotated[
 
 
 def _out(out: Path | None, model: str, data: Data, more: str = "") -> Path:
-    """The folder that is asked for, or one that is called by what is done."""
+    """The folder that is asked for, or one that is named after the model and the data."""
     data.check()
     return out or Path("out") / f"{Path(model).name}-{data.title}{more}"
 
@@ -202,15 +206,15 @@ def _label_map(text: str | None) -> dict[str, str] | None:
 
 
 def _refuse_beside(context: typer.Context, why: str, *names: str) -> None:
-    """Refuse options that would go unheard beside another one."""
+    """Refuse options that would have no effect beside another one."""
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise ValueError(f"--{name.replace('_', '-')} says nothing {why}: leave it out")
+            raise ValueError(f"--{name.replace('_', '-')} has no effect {why}: leave it out")
 
 
 def _check_data(context: typer.Context, data: Data) -> None:
-    """Refuse options of other data than those that are asked for."""
+    """Refuse options that belong to another kind of data than the one that is given."""
     data.check()
     taken = {name for name in OF_FILES + OF_TEXTS + OF_TASKS if name in context.params}
     if data.task is not None:
@@ -305,7 +309,7 @@ def analyze(
         ),
     ] = False,
     buckets: Annotated[
-        int, typer.Option(help="Per unit, with --stream; a power of two.")
+        int, typer.Option(help="Buckets per unit, with --stream; a power of two.")
     ] = BUCKETS,
     seed: Seed = 0,
     device: Device = "auto",
@@ -603,9 +607,15 @@ def compress(
     metric: MetricName = DEFAULT_METRIC,
     texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
-    repair: Annotated[Repair, typer.Option(help="How the rest is mended.")] = DEFAULT_REPAIR,
-    repair_texts: Annotated[int, typer.Option(help="Training texts for it.", min=2)] = REPAIR_TEXTS,
-    ridge: Annotated[float, typer.Option(help="Pull towards the cut weights.")] = RIDGE,
+    repair: Annotated[
+        Repair, typer.Option(help="How the weights that stay are refitted.")
+    ] = DEFAULT_REPAIR,
+    repair_texts: Annotated[
+        int, typer.Option(help="Training texts that the repair reads.", min=2)
+    ] = REPAIR_TEXTS,
+    ridge: Annotated[
+        float, typer.Option(help="How strongly a refit keeps to the weights before it.")
+    ] = RIDGE,
     finetune_epochs: Annotated[
         float, typer.Option(help="Fine-tune the compressed model for so many epochs.", min=0)
     ] = 0.0,
@@ -803,8 +813,8 @@ def demo(
     typer.echo(f"figures: {out / 'scores.png'}, {out / 'stages.png'}")
 
 
-# All of typer's complaints about arguments; it names this base class nowhere in public, so the
-# type is that of a child.
+# The base class of all of typer's errors about arguments, which typer does not export: it is taken
+# from a class derived from it.
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__base__)
 
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from obce.units import Group
 
 TARGETS = ("keep_total", "keep_encoder", "percentile", "level")
-SPLITS = ("train", "dev", "test", "validation", "valid", "data")  # names that tell nothing
+SPLITS = ("train", "dev", "test", "validation", "valid", "data")  # no names for a task
 WEIGHTS = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.txt")
 
 
@@ -62,7 +62,8 @@ def named(path: str | None) -> str | None:
 
 
 def contents_sha256(path: str | None) -> str | None:
-    """Hash of a file, or of what makes a model of a folder: what was changed in place is other."""
+    """Hash of a file, or of the files in a folder that make up a model: it tells whether a model
+    was changed in place."""
     if path is None or not Path(path).exists():
         return None
     whole = Path(path)
@@ -120,7 +121,7 @@ class Data:
     texts_file: str | None = None
     texts_field: str | None = None
     label_map: Mapping[str, str] | None = None
-    """What the task calls the model's labels."""
+    """The model's name of a label -> the task's."""
 
     def check(self) -> None:
         """Find contradictions before anything is read."""
@@ -231,7 +232,7 @@ class Analysis:
     """Stream the texts through so many buckets per unit, instead of keeping all outputs."""
 
     def as_record(self, scored: bool) -> dict[str, Any]:
-        """The arguments that matter: where nothing is scored, the length for the repair."""
+        """The arguments that matter: where nothing is scored, only the repair's length of texts."""
         return asdict(self) if scored else {"max_length": self.max_length}
 
     def check(self, kinds: Sequence[str] = ()) -> None:
@@ -302,7 +303,7 @@ class Cut:
             raise ValueError(f"ridge={self.ridge:g}: it must not be negative")
 
     def as_record(self) -> dict[str, Any]:
-        """The arguments that matter: a plan says itself which units stay."""
+        """The arguments that matter: with a plan file, none of those that choose units."""
         names = [*TARGETS, "repair"]
         if self.plan_file is None:
             names += ["scope", "heads", "multiple_of"]
@@ -317,8 +318,9 @@ class Cut:
         return record | files
 
     def check_for(self, model: PreTrainedModel) -> None:
-        """Find what this model cannot be cut by, before it is trained: read the plan or the
-        scores, or try made-up ones: whether so many units can go follows from the shape alone."""
+        """ValueError, before any training, if this model cannot be cut so: by the plan or the
+        scores that are given, else by random scores, since what is possible depends on the shape
+        alone."""
         from obce.pruning import Plan
         from obce.scores import Scores, random
         from obce.units import shape_of
