@@ -60,9 +60,7 @@ def run(repeats: int = 3) -> dict:
         "tokens": 64,
         "points": 4096,
         "repeats": repeats,
-        "tables": {
-            "BERT-base, 64 texts of 64 tokens": table(seconds, "forward passes, 12 layers")
-        },
+        "tables": {"BERT-base, 64 texts of 64 tokens": table(seconds, "forward passes, 12 layers")},
     }
 
 

@@ -27,6 +27,7 @@ from obce.base.settings import (
     DEFAULT_METRIC,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
+    DEFAULT_WEIGHTING,
     DEGREE,
     EMBEDDED,
     EPOCHS,
@@ -45,6 +46,7 @@ from obce.base.settings import (
     Scope,
     Score,
     Teacher,
+    Weighting,
 )
 from obce.base.signals import Interrupts, terminable
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning
@@ -71,7 +73,9 @@ def _print_version(asked: bool) -> None:
 def common(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Compress and explain BERT by the persistent homology of its neurons."""
@@ -136,7 +140,7 @@ TrainLimit = Annotated[
     int | None, typer.Option(help="Use so many training rows only, for everything.", min=1)
 ]
 DevLimit = Annotated[int | None, typer.Option(help="Use so many dev rows only.", min=1)]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Tokenizer = Annotated[
     str | None,
     typer.Option(
@@ -211,7 +215,7 @@ MultipleOf = Annotated[
 
 
 def _out(out: Path | None, model: str, data: Data, more: str = "") -> Path:
-    """The folder that is asked for, or one that is called by what is done."""
+    """The folder that is asked for, or one that is named after the model and the data."""
     data.check()
     return out or Path("out") / f"{Path(model).name}-{data.title}{more}"
 
@@ -229,15 +233,15 @@ def _label_map(text: str | None) -> dict[str, str] | None:
 
 
 def _refuse_beside(context: typer.Context, why: str, *names: str) -> None:
-    """Refuse options that would go unheard beside another one."""
+    """Refuse options that would have no effect beside another one."""
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise ValueError(f"--{name.replace('_', '-')} says nothing {why}: leave it out")
+            raise ValueError(f"--{name.replace('_', '-')} has no effect {why}: leave it out")
 
 
 def _check_data(context: typer.Context, data: Data) -> None:
-    """Refuse options of other data than those that are asked for."""
+    """Refuse options that belong to another kind of data than the one that is given."""
     data.check()
     taken = {name for name in OF_FILES + OF_TEXTS + OF_TASKS if name in context.params}
     if data.task is not None:
@@ -267,6 +271,13 @@ def _fraction(text: str | None, name: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--{name} {text}: give a number, or several like 0.8,0.6") from None
+
+
+def _number_or_auto(text: str, name: str) -> float | str:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise ValueError(f"{name}={text!r:.40}: it must be auto, or a number") from None
 
 
 def _targets(keep_total: str | None, keep_encoder: str | None, percentile: str | None,
@@ -336,7 +347,7 @@ def analyze(
         ),
     ] = False,
     buckets: Annotated[
-        int, typer.Option(help="Per unit, with --stream; a power of two.")
+        int, typer.Option(help="Buckets per unit, with --stream; a power of two.")
     ] = BUCKETS,
     seed: Seed = 0,
     device: Device = "auto",
@@ -652,9 +663,23 @@ def compress(
     points: Points = READ_POINTS,
     texts: Texts = ANALYSIS_TEXTS,
     score_length: ScoreLength = None,
-    repair: Annotated[Repair, typer.Option(help="How the rest is mended.")] = DEFAULT_REPAIR,
-    repair_texts: Annotated[int, typer.Option(help="Training texts for it.", min=2)] = REPAIR_TEXTS,
-    ridge: Annotated[float, typer.Option(help="Pull towards the cut weights.")] = RIDGE,
+    repair: Annotated[
+        Repair, typer.Option(help="How the weights that stay are refitted.")
+    ] = DEFAULT_REPAIR,
+    repair_texts: Annotated[
+        int, typer.Option(help="Training texts that the repair reads.", min=2)
+    ] = REPAIR_TEXTS,
+    ridge: Annotated[
+        str,
+        typer.Option(
+            help="How strongly a refit keeps to the weights before it: a number, or auto for what "
+            "is best on texts held out."
+        ),
+    ] = str(RIDGE),
+    weighting: Annotated[
+        Weighting,
+        typer.Option(help="Tokens count by what the LayerNorm will make of their error, or alike."),
+    ] = DEFAULT_WEIGHTING,
     finetune_epochs: Annotated[
         float, typer.Option(help="Fine-tune the compressed model for so many epochs.", min=0)
     ] = 0.0,
@@ -714,7 +739,8 @@ def compress(
         scores_file=str(scores) if scores else None,
         repair=repair,
         repair_texts=repair_texts,
-        ridge=ridge,
+        ridge=_number_or_auto(ridge, "ridge"),
+        weighting=weighting,
     )
     cut.check()
     out = _out(out, model, data)
@@ -968,8 +994,8 @@ def study_report(
     typer.echo(json.dumps(found, indent=1) if as_json else report_text(found))
 
 
-# All of typer's complaints about arguments; it names this base class nowhere in public, so the
-# type is that of a child.
+# The base class of all of typer's errors about arguments, which typer does not export: it is taken
+# from a class derived from it.
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__base__)
 
 

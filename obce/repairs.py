@@ -19,7 +19,7 @@ from torch import nn
 from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from obce.base import distributed
-from obce.base.checks import check_choice, check_positive
+from obce.base.checks import check_choice, check_positive, check_ridge
 from obce.base.devices import evaluating, on_device
 from obce.base.settings import (
     BATCH_SIZE,
@@ -174,12 +174,6 @@ def repair(
             embedded = _embedded(dense, encodings, batched)
             sums = _dense_sums(dense, embedded)
         return _refit_all(compressed, plan, embedded, sums, ridge, weighting, progress)
-
-
-def check_ridge(ridge: float | str) -> None:
-    """ValueError for what is neither ``auto`` nor a number from 0 on."""
-    if ridge != "auto" and not (isinstance(ridge, float | int) and 0 <= ridge < math.inf):
-        raise ValueError(f"ridge={ridge}: it must be auto, or a number that is not negative")
 
 
 def _check_cut_to(small: PreTrainedModel, plan: Plan) -> None:

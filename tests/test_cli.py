@@ -89,6 +89,7 @@ def test_main_job_saves_a_smaller_model_with_card_plan_and_record(run, dense, fo
     assert f"[{plan.shape.intermediate}, {plan.shape.hidden}] → " in card
     assert f"[{layer['intermediate']}, {plan.shape.hidden}]" in card
     assert f"{plan.parameters.total:,}" in card and f"{plan.parameters.total:,}" in printed
+    assert "`BertTokenizer.from_pretrained(folder)` does not ask" in card
     suffixes = {path.suffix for path in out.iterdir()}
     assert suffixes <= {".json", ".safetensors", ".md", ".py", ".png", ".txt"}
     assert not (out / "state.json").exists() and not (out / "repaired").exists()
@@ -314,8 +315,8 @@ BAD_ARGUMENTS = {
     "no GLUE folder": (["--level", "light", "--glue-dir", "no/where", "--task", "rte"], "no/where"),
     "a plan that is none": (["--plan", __file__], "is not an obce plan"),
     "a share for a percentile": (["--percentile", 0.5], "write 50"),
-    "a plan and kinds": (["--plan", "no.json", "--kinds", "value"], "--kinds says nothing beside"),
-    "a plan and a score": (["--plan", "no.json", "--score", "std"], "--score says nothing beside"),
+    "a plan and kinds": (["--plan", "no.json", "--kinds", "value"], "--kinds has no effect beside"),
+    "a plan and a score": (["--plan", "no.json", "--score", "std"], "--score has no effect beside"),
     "a layer's score of queries": (
         ["--level", "light", "--score", "persistence_share", "--kinds", "query,key,value"],
         "judges value and intermediate units only",

@@ -167,7 +167,7 @@ def test_push_to_hub_pushes_the_module_too(small, monkeypatch):
 # Without obce.
 
 CLEAN = '''
-import json, sys
+import builtins, json, sys
 
 class NoObce:
     """Even an installed obce cannot be imported."""
@@ -176,10 +176,19 @@ class NoObce:
             raise ModuleNotFoundError("no obce here")
 
 sys.meta_path.insert(0, NoObce())
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import (
+    AutoModelForSequenceClassification, AutoTokenizer, BertTokenizer, logging, pipeline
+)
 
 folder, again, text = sys.argv[1:]
 found = {}
+asked = []
+builtins.input = lambda question: asked.append(question) or "n"
+logging.set_verbosity_error()  # it warns that it does without the configuration
+found["tokens"] = [cls.from_pretrained(folder)(text)["input_ids"]
+                   for cls in (BertTokenizer, AutoTokenizer) if not asked]
+found["asked"] = len(asked)
+logging.set_verbosity_warning()
 try:
     AutoModelForSequenceClassification.from_pretrained(folder)
 except ValueError as error:
@@ -197,7 +206,6 @@ model.save_pretrained(again)
 model = AutoModelForSequenceClassification.from_pretrained(again, **trusted)
 found["again"] = model(**tokenizer(text, return_tensors="pt")).logits[0].tolist()
 found["obce"] = [name for name in sys.modules if name.split(".")[0] == "obce"]
-print()  # ends the line of the question whether to trust
 print(json.dumps(found))
 '''
 
@@ -213,13 +221,14 @@ def test_a_clean_interpreter_needs_trust_but_no_obce(small, folder, tokenizer, t
             "HF_HUB_OFFLINE": "1",
             "HF_MODULES_CACHE": str(tmp_path / "modules"),
         },
-        stdin=subprocess.DEVNULL,  # transformers would ask whether to trust
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["obce"] == []
+    # As the card says: AutoTokenizer asks, and does without the code; its class does not ask.
+    assert found["tokens"] == [tokenizer(text)["input_ids"]] * 2 and found["asked"] == 1
     assert "trust_remote_code=True" in found["refusal"]
     assert found["class"] == "ObceBertForSequenceClassification"
     assert not any(found["report"])

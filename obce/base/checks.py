@@ -28,3 +28,14 @@ def check_choice(what: str, value: str, known: Iterable[str]) -> None:
     known = tuple(known)
     if value not in known:
         raise ValueError(f"unknown {what} {value!r}; there are {', '.join(known)}")
+
+
+def check_ridge(ridge: float | str) -> None:
+    """ValueError for what is neither ``auto`` nor a number from 0 on.
+
+    >>> check_ridge(-1.0)
+    Traceback (most recent call last):
+    ValueError: ridge=-1.0: it must be auto, or a number that is not negative
+    """
+    if ridge != "auto" and not (isinstance(ridge, (float, int)) and 0 <= ridge < math.inf):
+        raise ValueError(f"ridge={ridge}: it must be auto, or a number that is not negative")

@@ -3,8 +3,8 @@
 One convention for all functions that run a model (``collect``, ``stream``, ``score``, ``repair``,
 ``compress``, ``evaluate``, ``predict``, ``finetune``, ``benchmark``): their argument ``device`` is
 ``auto`` unless the caller says otherwise: the CUDA GPU if there is one, else the CPU. ``cpu`` and
-``cuda`` insist. The model is moved there and, at the end, back to where it was. Of several GPUs
-it is the current one of torch (``torch.cuda.set_device``, or ``CUDA_VISIBLE_DEVICES``).
+``cuda`` take that one. The model is moved there and, at the end, back to where it was. Of several
+GPUs it is the current one of torch (``torch.cuda.set_device``, or ``CUDA_VISIBLE_DEVICES``).
 Functions over arrays (:mod:`obce.homology`) work on the CPU unless they are told otherwise.
 """
 
@@ -24,7 +24,7 @@ from obce.base.settings import DEVICES
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """``auto`` is the CUDA GPU if there is one, else the CPU; ``cpu`` and ``cuda`` insist.
+    """``auto`` is the CUDA GPU if there is one, else the CPU; ``cpu`` and ``cuda`` take that one.
 
     Of many processes on a machine, each has a GPU of its own.
 

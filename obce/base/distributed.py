@@ -116,7 +116,7 @@ def share(count: int, process: int, processes: int) -> slice:
 
 
 def _wire(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor where it can travel from: a group with nothing but NCCL knows GPUs alone."""
+    """The tensor on a device that the group can send from: one with NCCL alone sends from GPUs."""
     return tensor if f"{tensor.device.type}:" in dist.get_backend_config() else tensor.cuda()
 
 
@@ -166,19 +166,18 @@ def gather(block: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
 def gather_shares(
     own: dict[Key, np.ndarray], widths: dict[Key, int], processes: int
 ) -> dict[Key, np.ndarray]:
-    """From a number for each unit of this process's share to those of all units, everywhere.
+    """Give every process the numbers of all units, where each has those of its own share.
 
     Args:
-        own: some arrays by name, ``(units of this share,)`` each.
-        widths: units of all shares together, by name.
-        processes: that the units were shared out among.
+        own: name -> ``(units of this share,)``, one number per unit.
+        widths: name -> number of units in all shares together.
+        processes: how many processes the units were shared out among.
 
     Returns:
-        by name ``(units,)``: float32, of which 4 bytes per unit were sent; with one process what
-        it was given.
+        name -> ``(units,)`` float32 (4 bytes per unit are sent); with one process, ``own`` itself.
 
     Raises:
-        ValueError: other processes than the units were shared out among.
+        ValueError: it is called by another number of processes than that.
     """
     if processes == 1:
         return own
@@ -223,9 +222,9 @@ def transpose_file(path: Path, width: int, rows: Sequence[int], most: int) -> No
 
 
 def _pieces(rows: Sequence[int], most: int) -> Iterator[list[list[int]]]:
-    """Rounds of batches that are exchanged at once: about ``most`` rows of each process.
+    """Groups of rounds that are exchanged at once: about ``most`` rows of each process.
 
-    A round is one batch of each process, given as its number of rows: 0 where none is left.
+    A round lists the number of rows in each process's batch, 0 for a process that has none left.
     """
     piece: list[list[int]] = []
     for one_round in rounds(rows):
@@ -306,9 +305,9 @@ SHARED_ERRORS = {"ValueError": ValueError, "OSError": OSError}
 def together() -> Iterator[None]:
     """Work that may fail on one process alone, like writing a file: all wait here for all.
 
-    If a process raised an exception, all raise: the others would wait for it for ever. The
-    first one's line is everybody's; other errors than ValueError and OSError come as RuntimeError.
-    The block itself must not send or wait.
+    If a process raised an exception, all raise: the others would wait for it for ever. Each raises
+    the message of the first; errors other than ValueError and OSError become a RuntimeError.
+    Inside the block, nothing may be sent to other processes or waited for.
     """
     error: Exception | None = None
     try:
@@ -331,7 +330,7 @@ def together() -> Iterator[None]:
 def by_main(work: Callable[[], Any]) -> Any:
     """What the main process gets from ``work``, plain JSON, told to all: reading or writing files.
 
-    The others wait, so that they find what it wrote; what it raises, all raise.
+    The others wait until it has ended, so that they find what it wrote. If it raises, all raise.
     """
     result = None
     with together():
@@ -341,10 +340,10 @@ def by_main(work: Callable[[], Any]) -> Any:
 
 
 def first_to_fail() -> bool:
-    """Whether no other process has asked before: the one that may print why the job failed."""
+    """Whether this process is the first to ask. That one alone prints why the job failed."""
     if _store is None:
         return is_main()
     try:
         return _store.add("obce/failed", 1) == 1
-    except RuntimeError:  # the process that keeps the store has gone: it had a reason to give
+    except RuntimeError:  # the process that keeps the store has ended, and said why
         return False

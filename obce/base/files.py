@@ -23,10 +23,10 @@ from typing import Any, NoReturn
 
 from filelock import FileLock
 
-YOUNG = 10  # seconds
+YOUNG = 10  # seconds for which a scratch folder without a lock is left alone
 PREFIX = ".obce-scratch-"
 LOCK = ".lock"
-USUAL = ".usual"  # an empty file, with the permissions that files get here
+USUAL = ".usual"  # an empty file: its permissions are those that new files get here
 
 
 class Scratch:
@@ -47,8 +47,9 @@ class Scratch:
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=within))
             self._lock = FileLock(self.path / LOCK)
-            # Before that, another process may take the empty folder for a leftover: if it removes
-            # it, it is made again here; if it holds the lock to remove it, another one is made.
+            # Until it is locked, another process may take the empty folder for a leftover. If that
+            # process has removed it, locking makes it again; if that process holds the lock, the
+            # loop makes another folder.
             with suppress(TimeoutError):
                 self._lock.acquire(blocking=False)
                 return
@@ -77,8 +78,8 @@ def remove_leftovers(folder: Path) -> None:
             if left.is_symlink() or not left.is_dir():
                 continue
             if not (left / LOCK).is_file():
-                # Killed before it could lock it: it is empty, or not ours. A young one may be
-                # another process's, which is about to lock it.
+                # Ours is empty here: its process was killed before it could lock it. If it is not
+                # empty, rmdir fails. A young one may be about to be locked.
                 if time.time() - left.stat().st_mtime > YOUNG:
                     left.rmdir()
                 continue
@@ -114,7 +115,7 @@ def replacing_files(
     permissions that new files have by the user's umask.
 
     Args:
-        last: name of the file that moves last: without it, nobody takes the others for whole.
+        last: name of the file that moves last; while it is missing, the rest counts as incomplete.
         within: where the scratch folder lies; in ``folder`` itself if left out.
 
     Raises:
@@ -153,11 +154,11 @@ def move(temporary: Path, folder: Path, last: str) -> None:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """What a JSON file holds: strict JSON, where Python's reader would take NaN, infinities,
-    numbers that overflow and names that stand twice.
+    """What a JSON file holds.
 
     Raises:
-        ValueError: it is no such JSON, or nested so deeply that Python cannot read it.
+        ValueError: it is no JSON, or nested so deeply that Python cannot read it; or it holds what
+            Python's own reader accepts: NaN, an infinity, a number that overflows, a name twice.
         OSError: the file cannot be read.
 
     >>> with Scratch() as folder:
@@ -208,7 +209,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(number)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without it
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without fsync
             raise
     finally:
         os.close(number)
@@ -216,8 +217,8 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """On a full disk Python names no file, and safetensors, tokenizers and torch each raise their
-    own: make it an OSError that names the folder."""
+    """Turn the errors of a full disk into an OSError that names the folder: Python's own names no
+    file, and safetensors, tokenizers and torch each raise another kind."""
     try:
         yield
     except (ValueError, RuntimeError):

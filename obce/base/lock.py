@@ -22,7 +22,7 @@ LOCK = ".obce-lock"
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """Have a folder to oneself, and without what killed jobs have left in it.
+    """Keep other jobs out of a folder, and remove what killed jobs have left in it.
 
     The folder is made if it is missing; if the block leaves it empty, it goes again. The operating
     system frees the lock of a process that ends, however it ends.

@@ -64,6 +64,6 @@ def load_sealed(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def _sha256(record: dict[str, Any]) -> str:
-    """The same for a record in memory and as read from a file."""
+    """A hash that is the same for a record in memory and for one read from a file."""
     plain = json.loads(json.dumps(record, allow_nan=False))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

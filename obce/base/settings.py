@@ -53,7 +53,7 @@ TOLERANCE = 0.001  # a budget is met to within 0.1 points
 Repair = Literal["none", "constant", "least_squares"]
 REPAIRS: tuple[Repair, ...] = get_args(Repair)
 DEFAULT_REPAIR: Repair = "least_squares"  # of the command line; in Python the caller names one
-# With few calibration texts, a smaller ridge fits chance: the error on held-out texts grows.
+# With few calibration texts, a smaller ridge fits noise: the error on held-out texts grows.
 # With 2,000 texts, 1e-4 to 0.1 gave nearly the same accuracy.
 RIDGE = 0.1
 RIDGES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)  # from which ridge="auto" chooses

@@ -13,7 +13,7 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 class Interrupts(list[int]):
-    """Signals that have arrived; as their handler it raises KeyboardInterrupt."""
+    """The signals that have arrived. It is also their handler, which raises KeyboardInterrupt."""
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.append(number)
@@ -22,7 +22,7 @@ class Interrupts(list[int]):
 
 @contextmanager
 def _handled(handlers: dict[signal.Signals, Handler]) -> Iterator[None]:
-    """Other handlers for some signals; outside of the main thread, which alone may, as they are."""
+    """Set other handlers for some signals; only the main thread may, elsewhere they stay."""
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, new) for number, new in handlers.items() if main}
     try:
@@ -36,8 +36,9 @@ def _handled(handlers: dict[signal.Signals, Handler]) -> Iterator[None]:
 def terminable() -> Iterator[Interrupts]:
     """SIGTERM interrupts like Ctrl-C, and both are listed; a program's own handlers stay.
 
-    The list tells what another error goes back to: code in C++ may raise its own ("Invalid bounding
-    box", says matplotlib's) where KeyboardInterrupt came while it was reading a Python object.
+    The list shows whether another error comes from an interruption: C++ code that meets a
+    KeyboardInterrupt while it reads a Python object may raise an error of its own, like
+    matplotlib's "Invalid bounding box".
     """
     arrived, usual = Interrupts(), (signal.SIG_DFL, signal.default_int_handler)
     with _handled({n: arrived for n in SIGNALS if signal.getsignal(n) in usual}):
@@ -46,10 +47,10 @@ def terminable() -> Iterator[Interrupts]:
 
 @contextmanager
 def noted() -> Iterator[list[int]]:
-    """Take note of Ctrl-C and SIGTERM, to be looked at between steps; a second one interrupts.
+    """List Ctrl-C and SIGTERM, for the caller to look at between steps; a second one interrupts.
 
-    Raised wherever it arrives, KeyboardInterrupt can be lost in training: Python drops what is
-    raised inside a weak reference's callback, and torch and accelerate have many.
+    During training a KeyboardInterrupt can be lost: Python drops what is raised inside a weak
+    reference's callback, and torch and accelerate have many of these.
     """
     pressed: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Threads for NumPy's work: as many as torch has, and they stay."""
+"""Threads for NumPy's work: as many as torch has, started once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ Result = TypeVar("Result")
 
 
 def on_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """``work`` of every item, in the items' order; of a few items or one thread, here.
+    """The results of ``work`` for all items, in order.
 
-    NumPy releases the interpreter's lock in its loops, so that plain threads share the cores.
-    ``work`` must not come here again: it would wait for itself.
+    NumPy releases the interpreter's lock in its loops, so that plain threads share the cores. A
+    single item, or any number where torch has one thread, is worked on in the calling thread.
+    ``work`` must not call this function: it would wait for itself.
 
     >>> on_threads(len, ["a", "bcd"])
     [1, 3]
@@ -31,7 +32,7 @@ def on_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Started once: what calls comes too often to start threads anew."""
+    """Started once: it is used too often to start threads each time."""
     return ThreadPoolExecutor(threads, thread_name_prefix="obce")
 
 

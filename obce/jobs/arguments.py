@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obce.base.checks import check_choice
+from obce.base.checks import check_choice, check_ridge
 from obce.base.settings import (
     ANALYSIS_TEXTS,
     BATCH_SIZE,
@@ -24,6 +24,7 @@ from obce.base.settings import (
     DEFAULT_KINDS,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
+    DEFAULT_WEIGHTING,
     DEGREE,
     EPOCHS,
     HEADS,
@@ -41,6 +42,7 @@ from obce.base.settings import (
     TEACHER_WEIGHT,
     TEACHERS,
     TEMPERATURE,
+    WEIGHTINGS,
     of_layer,
 )
 from obce.tasks import Task, data_sha256, get_task, load, own_task
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from obce.units import Group
 
 TARGETS = ("keep_total", "keep_encoder", "percentile", "level")
-SPLITS = ("train", "dev", "test", "validation", "valid", "data")  # names that tell nothing
+SPLITS = ("train", "dev", "test", "validation", "valid", "data")  # no names for a task
 WEIGHTS = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.txt")
 
 
@@ -69,7 +71,8 @@ def named(path: str | None) -> str | None:
 
 
 def contents_sha256(path: str | None) -> str | None:
-    """Hash of a file, or of what makes a model of a folder: what was changed in place is other."""
+    """Hash of a file, or of the files in a folder that make up a model: it tells whether a model
+    was changed in place."""
     if path is None or not Path(path).exists():
         return None
     whole = Path(path)
@@ -127,7 +130,7 @@ class Data:
     texts_file: str | None = None
     texts_field: str | None = None
     label_map: Mapping[str, str] | None = None
-    """What the task calls the model's labels."""
+    """The model's name of a label -> the task's."""
     new_head: bool = False
     """Whether the model's head is drawn anew, so that it has to be fine-tuned."""
 
@@ -282,7 +285,7 @@ class Analysis:
     """Stream the texts through so many buckets per unit, instead of keeping all outputs."""
 
     def as_record(self, scored: bool) -> dict[str, Any]:
-        """The arguments that matter: where nothing is scored, the length for the repair."""
+        """The arguments that matter: where nothing is scored, only the repair's length of texts."""
         return asdict(self) if scored else {"max_length": self.max_length}
 
     def check(self, kinds: Sequence[str] = ()) -> None:
@@ -322,7 +325,8 @@ class Cut:
     scores_file: str | None = None
     repair: str = DEFAULT_REPAIR
     repair_texts: int = REPAIR_TEXTS
-    ridge: float = RIDGE
+    ridge: float | str = RIDGE
+    weighting: str = DEFAULT_WEIGHTING
 
     def check(self) -> None:
         """Find contradictions before anything is computed."""
@@ -353,18 +357,18 @@ class Cut:
         if self.heads is not None:
             check_choice("heads", self.heads, HEADS)
         check_choice("repair", self.repair, REPAIRS)
-        if not self.ridge >= 0:
-            raise ValueError(f"ridge={self.ridge:g}: it must not be negative")
+        check_choice("weighting", self.weighting, WEIGHTINGS)
+        check_ridge(self.ridge)
 
     def as_record(self) -> dict[str, Any]:
-        """The arguments that matter: a plan says itself which units stay."""
+        """The arguments that matter: with a plan file, none of those that choose units."""
         names = [*TARGETS, "repair"]
         if self.plan_file is None:
             names += ["scope", "heads", "multiple_of"]
         if self.repair != "none":
             names += ["repair_texts"]
         if self.repair == "least_squares":
-            names += ["ridge"]
+            names += ["ridge", "weighting"]
         record = {name: getattr(self, name) for name in names}
         if self.plan_file is None:
             record["kinds"] = list(self.kinds)
@@ -372,8 +376,9 @@ class Cut:
         return record | files
 
     def check_for(self, model: PreTrainedModel) -> None:
-        """Find what this model cannot be cut by, before it is trained: read the plan or the
-        scores, or try made-up ones: whether so many units can go follows from the shape alone."""
+        """ValueError, before any training, if this model cannot be cut so: by the plan or the
+        scores that are given, else by random scores, since what is possible depends on the shape
+        alone."""
         from obce.pruning import Plan
         from obce.scores import Scores, random
         from obce.units import shape_of

@@ -95,7 +95,8 @@ def _dense(
     resume: bool,
     options: dict[str, Any],
 ) -> tuple[str | None, str, dict[str, Any] | None]:
-    """Its name for people (None: its own), where it lies, and how it was fine-tuned here, if so."""
+    """The dense model: its name in records (None: that of its folder), where it lies, and how it
+    was fine-tuned, if it was here."""
     if not data.labelled:
         return None, name, None
     judge = Labelled(name, data, tuning, **options)

@@ -42,6 +42,7 @@ def about(name: str, source: str, judge: Judge, small: LoadedModel) -> dict[str,
         "auto_class": next(
             auto for auto, cls in AUTO_CLASSES.items() if type(small.model).__name__ == cls.__name__
         ),
+        "tokenizer_class": type(small.tokenizer).__name__,
     }
 
 
@@ -145,7 +146,8 @@ Every matrix, `[outputs, inputs]`:
 
 
 def _metadata(record: dict[str, Any]) -> str:
-    """The Hub's own fields, in YAML, of which JSON is a part: others' words stay strings."""
+    """The Hub's fields, in YAML. Values are JSON, which YAML reads, so that others' words stay
+    strings."""
     about = record["about"]
     encoder = about["sentence_encoder"]
     lines = [
@@ -166,7 +168,7 @@ def _pipeline(about: dict[str, Any]) -> str:
 
 
 def _score(plan: Plan) -> str:
-    """A plan may come from anywhere: what it says of itself is its maker's words."""
+    """The plan's own words for its score, escaped: a plan may come from anyone."""
     info = plan.info
     score = plain(info.get("score", "a plan of its user's")).replace("\\_", " ")
     return f"{score} of the {plain(info['cloud'])} cloud" if "cloud" in info else score
@@ -224,7 +226,7 @@ def _teaching(done: dict[str, Any]) -> str:
 
 
 def _loading(record: dict[str, Any]) -> str:
-    about = record["about"]
+    about, note = record["about"], ""
     if about["sentence_encoder"]:
         code = """from sentence_transformers import SentenceTransformer
 
@@ -235,12 +237,17 @@ model = SentenceTransformer(".", trust_remote_code=True)  # this folder"""
 folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 model = {about["auto_class"]}.from_pretrained(folder, trust_remote_code=True)"""
+        note = f"""
+
+The tokenizer has no code of its own. `AutoTokenizer` reads the model's configuration first: left
+without either, it asks whether to run the code, and any answer gives the same tokenizer.
+`{about["tokenizer_class"]}.from_pretrained(folder)` does not ask."""
     return f"""With `trust_remote_code=True` (the code is `modeling.py` in this folder, which needs
 transformers 5 or newer), or, where obce is installed, without it after `import obce`:
 
 ```python
 {code}
-```"""
+```{note}"""
 
 
 def _how(record: dict[str, Any], plan: Plan) -> list[str]:
@@ -263,5 +270,5 @@ def _how(record: dict[str, Any], plan: Plan) -> list[str]:
     if "repair" in record:
         repair += f", over {record['repair']['texts']:,} texts"
         if "ridge" in cut:
-            repair += f", ridge {cut['ridge']:g}"
+            repair += f", ridge {cut['ridge']}"
     return [*how, f"{repair}."]

@@ -1,6 +1,6 @@
 """The main job: from a model to a smaller one, judged at every stage.
 
-What it is judged by, labels or the dense model's outputs, is :mod:`obce.jobs.judges`' matter.
+It is judged by labels or by the dense model's outputs: see :mod:`obce.jobs.judges`.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class _Compression:
         self.cut.check_for(model)
 
     def _start(self, resume: bool) -> None:
-        """Only now is the input known to be good: nothing was written, or removed, before."""
+        """Called when the input is known to be good; before, nothing is written or removed."""
         self.out.mkdir(parents=True, exist_ok=True)
         if not resume:
             (self.out / "record.json").unlink(missing_ok=True)
@@ -165,7 +165,7 @@ class _Compression:
             tidy(self.out)
 
     def _dense(self, source: str, loaded: LoadedModel, resume: bool) -> LoadedModel:
-        """The dense model, fine-tuned for the task (if it was not, here) and judged."""
+        """The dense model, judged; fine-tuned for the task here, if it was not before."""
         if self.known and self.known.dense and "dense" not in self.state["stages"]:
             self.state["stages"]["dense"] = self.known.dense
             if self.known.tuning:
@@ -182,7 +182,7 @@ class _Compression:
         return loaded
 
     def _small(self, source: str, dense: LoadedModel, keep: bool) -> tuple[LoadedModel, Plan]:
-        """Score, plan, cut and repair; or what an interrupted run had got there."""
+        """Score, plan, cut and repair; or load what an interrupted run has saved of that."""
         repaired = self.out / "repaired"
         if distributed.by_main((repaired / "config.json").is_file):
             return self.judge.reload(repaired), Plan.load(self.out / "plan.json")
@@ -239,6 +239,7 @@ class _Compression:
                 method=self.cut.repair,
                 max_length=self.analysis.max_length,
                 ridge=self.cut.ridge,
+                weighting=self.cut.weighting,
                 progress=bars(self.progress),
             )
         return {

@@ -15,8 +15,9 @@ from obce.running.speed import time_per_1000
 from obce.running.tables import duration
 
 SAMPLE = 32  # texts whose forward pass is timed
-# Forward passes that a stage is worth, per text: a backward pass is about two of them; the repair
-# runs both models and solves for every layer; homology comes on top of the analysis' one.
+# The cost of a stage per text, in forward passes. Training: one forward pass, and a backward pass,
+# which takes as long as two. Analysis: one, and homology. Repair: both models run, and every layer
+# is solved for.
 TRAINING, ANALYSIS, REPAIR = 3.0, 1.5, 4.0
 TEACHING = 1.0  # a teacher's forward pass, beside the training's
 

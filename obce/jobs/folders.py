@@ -1,4 +1,4 @@
-"""Folders that jobs write to: whose they are, and what a job before has left there."""
+"""Folders that jobs write to: whose they are, and what an earlier job has left there."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def record_at(path: Path) -> dict[str, Any] | None:
 
 
 def state_at(path: Path) -> dict[str, Any] | None:
-    """The same for a job's state, which is passed over, with a line, where it is torn."""
+    """Like :func:`record_at`, but a torn file counts as none, and a line says so."""
     try:
         return record_at(path)
     except ValueError as error:

@@ -73,7 +73,7 @@ class Labelled:
         resume: bool,
         teacher: PreTrainedModel | None = None,
     ) -> dict[str, Any]:
-        """Fine-tune a model into a folder; what a record says of it."""
+        """Fine-tune a model into a folder; returns what a record says of it."""
         options = self.tuning.options() | {"epochs": epochs}
         training = finetune(
             loaded.model,
@@ -203,12 +203,12 @@ Judge = Labelled | Unlabelled
 
 
 def judge_of(name: str, data: Data, tuning: Tuning, device: str, progress: bool) -> Judge:
-    """Labels decide where there are any."""
+    """A judge by labels where there are any, else by the dense model's outputs."""
     return (Labelled if data.labelled else Unlabelled)(name, data, tuning, device, progress)
 
 
 def check_enough(task: tasks.Task, rows: Dataset | None) -> None:
-    """A correlation of one row would fail, after hours of training."""
+    """ValueError for too few rows: a correlation would fail, but after hours of training."""
     if rows is not None and task.is_regression and len(rows) < 2:
         raise ValueError(f"{task.name}: {len(rows)} rows are too few for {task.main_metric}")
 

@@ -42,8 +42,8 @@ from obce.running.encoders import read_encoder
 from obce.running.heads import head_of
 from obce.units import MODEL_TYPE
 
-# What a config.json may ask of every pass. It changes no prediction, but what a pass returns, in
-# how many steps, and what saving accepts.
+# Settings of config.json that change no prediction, only what a pass returns, in how many steps it
+# runs, or what saving accepts. Loading puts them back to these values.
 SWITCHES = {
     "output_attentions": False,
     "output_hidden_states": False,
@@ -219,7 +219,7 @@ class Checkpoint:
         )  # fmt: skip
 
     def _own_file(self, name: str) -> str | None:
-        """The same for a file in the BERT's own folder."""
+        """Like :meth:`_file`, for a file in the BERT's own folder."""
         return self._file(f"{self.folder}/{name}".lstrip("/"))
 
     def _text(self, path: str) -> str | None:

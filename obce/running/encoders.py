@@ -18,7 +18,7 @@ from obce.texts import Text, check_texts, encode, length_limit, padded, sorted_b
 from obce.units import find_bert
 
 POOLINGS = ("cls", "mean", "max", "mean_sqrt_len_tokens")
-# Where a folder states how its vectors are made; in the BERT's own folder, and on top.
+# Files that say how vectors are made: in the BERT's own folder, and in the encoder's.
 SETTINGS = ("sentence_bert_config.json",)
 TOP = ("modules.json", "config_sentence_transformers.json")
 

@@ -21,12 +21,11 @@ from obce.base.devices import inference, pick_device
 from obce.base.settings import BATCH_SIZE, LENGTH
 from obce.running.export import OnnxClassifier
 from obce.running.records import environment, model_name, model_sha256
+from obce.running.rows import encoded_blocks
 from obce.tasks import Task
 from obce.tasks.glue import labels_of
-from obce.texts import Encoding, encode, length_limit, padded, sorted_batches
+from obce.texts import Encoding, length_limit, padded, sorted_batches
 from obce.units import count_parameters
-
-BLOCK = 16_384  # rows that are tokenized and sorted by length together
 
 
 def predict(
@@ -57,9 +56,7 @@ def predict(
     blocks = []
     bar = distributed.bar(progress, total=len(dataset), desc="evaluate", unit="text", leave=False)
     with distributed.together(), bar, inference(model, device):
-        for start in range(0, len(dataset), BLOCK):
-            block = dataset.select(range(start, min(start + BLOCK, len(dataset))))
-            rows = encode(tokenizer, tasks.texts(block), length, start, model=model)
+        for rows in encoded_blocks(tokenizer, dataset, length, model):
             blocks.append(_logits(model, tokenizer, rows, batch_size, target, bar))
     return np.concatenate(blocks)
 
@@ -194,7 +191,7 @@ def _remarks(
     metrics: dict[str, float],
     warned: list[str],
 ) -> list[str]:
-    """What a reader should not overlook; ``warned``: what the predictions have met."""
+    """What a reader should not overlook; ``warned``: warnings given while predicting."""
     found = list(warned)
     labels = np.asarray(dataset["label"])
     if task.is_regression:

@@ -1,4 +1,4 @@
-"""Out of the framework: a model as an ONNX file, in float32 or int8, and how to run one.
+"""Export: a model as an ONNX file, in float32 or int8, and how to run one.
 
 The file holds the graph, the weights and the model's configuration; onnxruntime and whatever else
 reads ONNX run it without PyTorch, transformers or obce. Its inputs are ``input_ids``,
@@ -180,7 +180,7 @@ def _difference(
 ) -> tuple[float, float]:
     """The largest difference between a file's outputs and those expected, and the largest output.
 
-    Places of padding count too: what stands there is computed alike.
+    Outputs at padding are compared too: both compute them in the same way.
     """
     found = vars(OnnxClassifier(path)(**batch)).values()
     differences = [(x - y).abs().max() for x, y in zip(found, expected, strict=True)]

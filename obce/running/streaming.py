@@ -169,8 +169,8 @@ class GapSummary:
         self._widen(least + 0.0, most + 0.0)  # + 0.0 makes -0.0 the one zero there is
 
     def _widen(self, least: torch.Tensor, most: torch.Tensor) -> None:
-        """:meth:`cover` of a range that was checked; rebuilds the tables of units that outgrow
-        theirs."""
+        """:meth:`cover` for a range that is known to be finite. The tables of units whose range
+        has outgrown its window are made anew."""
         least, most = torch.minimum(self.least, least), torch.maximum(self.most, most)
         if torch.equal(least, self.least) and torch.equal(most, self.most):
             return

@@ -50,8 +50,9 @@ from obce.base.signals import noted
 from obce.running.evaluation import predict
 from obce.running.loading import quiet, save_classifier, set_labels
 from obce.running.records import load_sealed, model_sha256, save_sealed
+from obce.running.rows import TrainingRows
 from obce.running.teaching import Teacher
-from obce.texts import encode, length_limit, right_padding
+from obce.texts import length_limit, right_padding
 
 SEAL = "job.json"
 
@@ -74,8 +75,7 @@ class _Order(LengthGroupedSampler):
     a resumed run meets the rows that an uninterrupted one would have met."""
 
     def __init__(self, trainer: _Trainer):
-        lengths = [len(row["input_ids"]) for row in trainer.train_dataset]
-        generator = torch.Generator()
+        lengths, generator = trainer.train_dataset.lengths, torch.Generator()
         super().__init__(trainer.rows_per_step, lengths=lengths, generator=generator)
         self.trainer = trainer
 
@@ -85,7 +85,8 @@ class _Order(LengthGroupedSampler):
 
 
 class _Shares(BatchSampler):
-    """This process's rows of every batch; of a last batch with too few rows, one that counts 0."""
+    """This process's rows of every batch. Where a last batch has too few rows for all processes,
+    it is one row, to which :meth:`_Trainer._weight` gives the weight 0."""
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in super().__iter__():
@@ -99,7 +100,7 @@ class _Trainer(Trainer):
     process, shared out: every row of an epoch is seen once, also where a batch does not divide.
     """
 
-    train_dataset: Any  # a list of rows
+    train_dataset: TrainingRows
     losses: deque[float]
     rows_per_step: int
     job: dict[str, Any]
@@ -109,7 +110,8 @@ class _Trainer(Trainer):
         return DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=self.data_collator)
 
     def _weight(self) -> float:
-        """What makes the mean over processes of mean losses the mean over the step's rows."""
+        """The weight of this process's mean loss: so weighted, the mean over the processes is the
+        mean over the rows of the step."""
         total = len(self.train_dataset)
         done = self.state.global_step % math.ceil(total / self.rows_per_step) * self.rows_per_step
         rows = range(min(self.rows_per_step, total - done))
@@ -160,7 +162,7 @@ class _Taught(_Trainer):
 class _Monitor(TrainerCallback):
     """The progress bar, and a checkpoint every ``seconds`` and at Ctrl-C, which stops.
 
-    Processes read their clocks and meet Ctrl-C at other moments; what one wants, all do.
+    Processes read their clocks, and get Ctrl-C, at different moments: what one asks for, all do.
     """
 
     def __init__(self, losses: deque[float], progress: bool, seconds: float):
@@ -270,12 +272,7 @@ def finetune(
         length_limit(teacher, max_length, LENGTH)
     max_length = length_limit(model, max_length, LENGTH)
     target, home = pick_device(device), model.device
-    rows = encode(tokenizer, tasks.texts(train), max_length, model=model)
-    names = ("input_ids", "token_type_ids")
-    rows = [
-        {**{n: row[n] for n in names}, "label": label}
-        for row, label in zip(rows, train["label"], strict=True)
-    ]
+    rows = TrainingRows(tokenizer, train, max_length, model)
     job = {
         "task": info.name, "epochs": epochs, "learning_rate": learning_rate,
         "batch_size": batch_size, "max_length": max_length, "seed": seed, "bf16": bf16,

@@ -251,7 +251,7 @@ def _read_hub(task: Task, split: str) -> datasets.Dataset:
     try:
         with _cache_only_if_unreachable():
             dataset = datasets.load_dataset(HUB_NAME, task.name, split=hub_split)
-    except Exception as error:  # as above, and whatever a broken cache or download may raise
+    except Exception as error:  # no network, a broken cache or download: many kinds
         miniatures = ", ".join(name for name, task in TASKS.items() if task.builtin)
         raise ValueError(
             f"cannot get {task.name} from {HUB_NAME} on the Hub ({type(error).__name__}); pass "

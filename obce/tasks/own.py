@@ -1,8 +1,8 @@
 """A user's own data: labelled rows as a task, and texts without labels.
 
-Files are read by the ``datasets`` library, which parses them once, into its cache, and maps them
-into memory from there: a file of a million rows fills none. Everything in a CSV or TSV file counts
-as text until its column is used, so that the label ``NA`` or the text ``1984`` stays what it is.
+Files are read by the ``datasets`` library, which parses them once, into its cache, and maps the
+cache into memory, so that a file of a million rows does not fill it. In a CSV or TSV file every
+cell is read as text, so that the label ``NA`` or the text ``1984`` stays what it is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TEXT, LABEL = "text", "label"  # names that columns have unless others are given
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 ACCURACY, CORRELATION = ("accuracy", "macro_f1", "matthews_correlation"), ("pearson", "spearmanr")
 BATCH = 10_000  # rows that are looked at together
-LONGEST = 2**24  # characters of a cell in the first row; an open quote would take in the file
+LONGEST = 2**24  # characters of a cell in the first row; after an open quote it is the whole file
 FEW = 5  # rows or names that a message lists
 
 
@@ -110,7 +110,7 @@ def read_table(path: str | os.PathLike[str]) -> Dataset:
 
     Raises:
         ValueError: no such file, an unknown suffix, another encoding than UTF-8, a line with too
-            many cells, a file without rows.
+            many cells, a NUL character in a CSV or TSV file, a file without rows.
     """
     import datasets
 
@@ -126,6 +126,7 @@ def read_table(path: str | os.PathLike[str]) -> Dataset:
             return _not_empty(datasets.Dataset.from_json(pattern), path)
         options = _dialect(suffix)
         columns = _header(path, options)
+        _refuse_nul(path)
         text = datasets.Features({column: datasets.Value("string") for column in columns})
         table = datasets.Dataset.from_csv(
             pattern, features=text, encoding="utf-8-sig", keep_default_na=False, na_filter=False,
@@ -189,7 +190,7 @@ def _not_empty(table: Dataset, path: Path) -> Dataset:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Without datasets' bars and logs; its errors, and those of its parsers, as one line."""
+    """Turn off datasets' bars and logs; turn its errors, and its parsers', into one line."""
     import datasets
 
     bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
@@ -222,8 +223,8 @@ def _dialect(suffix: str) -> dict[str, Any]:
 
 
 def _header(path: Path, options: dict[str, Any]) -> list[str]:
-    """The names of the columns. A first row that is longer would be taken for rows with an index,
-    and every column for its neighbour."""
+    """The names of the columns. ValueError for a first row with more cells than names: pandas would
+    take its first cell for an index, and every other cell for its neighbour's."""
     limit = csv.field_size_limit(LONGEST)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -240,8 +241,16 @@ def _header(path: Path, options: dict[str, Any]) -> list[str]:
     return header
 
 
+def _refuse_nul(path: Path) -> None:
+    """pandas before 3.1 takes a NUL for the end of a cell: the rest of a text would be lost."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if b"\0" in line:
+                raise ValueError(f"{path} has NUL characters in line {number:,}")
+
+
 def _columns(source: Source, split: str, text: str, pair: str | None, label: str) -> Dataset:
-    """Our columns; the labels are still as they were."""
+    """The texts under our names of columns, and the labels as the source writes them."""
     from datasets import Dataset, concatenate_datasets
 
     given = isinstance(source, (str, os.PathLike))
@@ -249,7 +258,7 @@ def _columns(source: Source, split: str, text: str, pair: str | None, label: str
     if not isinstance(table, Dataset):
         wrong = type(table).__name__
         raise ValueError(f"{split}: a datasets.Dataset or a file is wanted, not a {wrong}")
-    table = table.with_format(None)  # whatever its values were to be turned into
+    table = table.with_format(None)  # plain values, whatever format its user has set
     if not len(table):
         raise ValueError(f"{what} has no rows")
     check_column(table, label, what)
@@ -275,7 +284,7 @@ def _type(table: Dataset, column: str) -> str:
 
 
 def _arrow(table: Dataset, column: str) -> Iterator[pa.Array]:
-    """A column in pieces: what is mapped into memory is not copied."""
+    """A column in pieces, without copying what is mapped into memory."""
     for batch in table.select_columns([column]).with_format("arrow").iter(BATCH):
         yield from batch.column(column).chunks
 
@@ -306,7 +315,7 @@ def _refuse_rows(
 
 
 def _some(values: Iterable, few: int = FEW) -> str:
-    """The first of many values, none at length: a message is one line."""
+    """The first few of many values, each shortened, for a message of one line."""
     values = list(values)
     more = f" and {len(values) - few:,} more" if len(values) > few else ""
     return ", ".join(f"{value!s:.40}" for value in values[:few]) + more

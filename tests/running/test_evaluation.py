@@ -15,7 +15,7 @@ from transformers import BertForSequenceClassification
 
 from obce import tasks
 from obce.base import devices
-from obce.running import evaluation, loading, records, speed, training
+from obce.running import evaluation, loading, records, rows, speed, training
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_texts_longer_than_the_model_are_cut(tiny_classifier, tokenizer):
 
 def test_blocks_of_rows_make_no_difference(tiny_classifier, tokenizer, pairs, monkeypatch):
     whole = evaluation.predict(tiny_classifier, tokenizer, pairs, progress=False)
-    monkeypatch.setattr(evaluation, "BLOCK", 7)
+    monkeypatch.setattr(rows, "BLOCK", 7)
     parts = evaluation.predict(tiny_classifier, tokenizer, pairs, progress=False)
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5)
 

@@ -376,7 +376,7 @@ def test_folder_that_cannot_be_made(classifier, finetune, tmp_path):
         ({"batch_size": -1}, "batch_size=-1: it must be above 0"),
         ({"device": "tpu"}, "unknown device 'tpu'; there are auto, cpu, cuda"),
         ({"train": sentiment(8).remove_columns("label")}, "training rows of sst2 have no labels"),
-        ({"train": sentiment(8).select([])}, "corpus is empty"),
+        ({"train": sentiment(8).select([])}, "data set is empty"),
     ],
 )
 def test_bad_arguments(classifier, finetune, tmp_path, change, message):

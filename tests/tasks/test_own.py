@@ -125,7 +125,8 @@ BAD_FILES = {
     "long lines": ("text,label\nx,1,2\ny,2,3\n", "2 columns are named, row 1 has 3"),
     "an open quote": ('text,label\nx,1\n"y,2\n', "EOF inside string"),
     "one class": ("text,label\nx,1\ny,1\n", "one class only, '1'"),
-    "a NUL": ("text,label\nx,1\n\0y,2\n", "has NUL characters in row 2"),
+    "a NUL": ("text,label\nx,1\n\0y,2\n", "has NUL characters in line 3"),
+    "a NUL within": ("text,label\nx,1\nlost\0 words,2\n", "has NUL characters in line 3"),
     "many columns": (
         "text," + "c" * 900 + "," + ",".join(map(str, range(900))) + "\n" + "1," * 901 + "1\n",
         "has no column 'label'; it has text, " + "c" * 40 + ", 0,",
