@@ -89,22 +89,19 @@ def _repair(
     group: Group, small: PreTrainedModel, chosen: Plan, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Repair in place; the errors before and after, each as the mean over the maps."""
-    corpus = group.corpus(settings)
-    fits = repair(
-        group.model,
-        small,
-        chosen,
-        texts=corpus.texts,
-        tokenizer=group.tokenizer,
-        method=settings["repair"],
-        max_length=settings["max_length"],
-        device=group.device,
-        **({"ridge": settings["ridge"]} if "ridge" in settings else {}),
-    )
+    corpus, method = group.corpus(settings), settings["repair"]
+    if method == "least_squares":
+        options = {name: settings[name] for name in ("ridge", "weighting")}
+        options["calibration"] = group.calibration(settings)
+    else:
+        options = {"texts": corpus.texts, "tokenizer": group.tokenizer}
+        options["max_length"] = settings["max_length"]
+    fits = repair(group.model, small, chosen, method=method, device=group.device, **options)
     found: dict[str, Any] = {"texts": len(corpus.texts), "data_sha256": corpus.sha256}
     if fits:
         rows = [asdict(fit) for fit in fits]
         found |= {n: float(np.mean([row[n] for row in rows])) for n in ("before", "after")}
+        found["ridges"] = sorted({row["ridge"] for row in rows})
     return found
 
 
@@ -120,12 +117,11 @@ def _without_layers(
 
 
 def _finetune(group: Group, small: PreTrainedModel, settings: dict[str, Any], work: Path) -> None:
-    if settings["teacher"] != NONE:
-        raise ValueError("this version of obce fine-tunes without a teacher")
+    teacher = None if settings["teacher"] == NONE else group.model
     with tempfile.TemporaryDirectory(dir=work) as folder:
         tune(
             small, group.tokenizer, group.task.name, Path(folder), group.recipe,
-            settings["again"], group.seed, group.limit, device=group.device,
+            settings["again"], group.seed, group.limit, device=group.device, teacher=teacher,
         )  # fmt: skip
 
 
@@ -140,7 +136,7 @@ def _judge(group: Group, small: PreTrainedModel, dev_limit: int) -> dict[str, An
         "divergence_interval": measures.interval(rows),
         "agreement": measures.agreement(dense, logits),
         "rows": {
-            "divergence": measures.pack(np.minimum(rows, np.finfo(np.float16).max), "float16"),
+            "divergence": measures.pack_divergences(rows),
             "predictions": measures.pack_predictions(logits),
         },
     }

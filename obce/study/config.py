@@ -22,24 +22,30 @@ from obce.base.settings import (
     BATCH_SIZE,
     CLOUD_SCORES,
     CLOUDS,
+    COVARIANCES,
     DEFAULT_CLOUD,
+    DEFAULT_COVARIANCE,
     DEFAULT_KINDS,
     DEFAULT_METRIC,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
+    DEFAULT_WEIGHTING,
+    DEGREE,
     EMBEDDED,
     EPOCHS,
     KINDS,
-    LAYER_SCORES,
     LEARNING_RATE,
     LENGTH,
     LEVELS,
     METRICS,
+    READ_CLOUDS,
     READ_POINTS,
     REPAIRS,
     RIDGE,
     SCOPES,
     SCORES,
+    WEIGHTINGS,
+    of_layer,
 )
 from obce.tasks import TASKS, get_task
 
@@ -51,7 +57,6 @@ else:
 DROP_LAYERS = "drop_layers"
 SENTENCES = "sentences"
 NONE = "none"
-READ_SCORES = (*LAYER_SCORES, "std", "rms")  # that can read a layer's cloud
 
 
 class Setting(NamedTuple):
@@ -81,12 +86,16 @@ def _kinds_fit(value: Any) -> bool:
     return isinstance(value, str) and {*value.split(",")} <= {*KINDS}
 
 
+def _ridge_fits(value: Any) -> bool:
+    return value == "auto" or (type(value) in (int, float) and 0 <= value < math.inf)
+
+
 CORPORA = ("own", SENTENCES, *TASKS)
 SETTINGS: dict[str, Setting] = {
     "score": _choice(DEFAULT_SCORE, *SCORES, DROP_LAYERS),
     "metric": _choice(DEFAULT_METRIC, *METRICS),
-    "degree": _number(2.0, lambda value: value > 0, "a number above 0, or inf"),
-    "covariance": _choice("points", "points", "tree"),
+    "degree": _number(DEGREE, lambda value: value >= 1, "a number from 1 on, or inf"),
+    "covariance": _choice(DEFAULT_COVARIANCE, *COVARIANCES),
     "cloud": _choice(DEFAULT_CLOUD, *CLOUDS),
     "points": _whole(READ_POINTS, 2),
     "special_tokens": Setting(True, lambda value: type(value) is bool, "true or false"),
@@ -101,7 +110,8 @@ SETTINGS: dict[str, Setting] = {
     "kinds": Setting(",".join(DEFAULT_KINDS), _kinds_fit, f"some of {','.join(KINDS)}"),
     "scope": _choice("layer", *SCOPES),
     "repair": _choice(DEFAULT_REPAIR, *REPAIRS),
-    "ridge": _number(RIDGE, lambda v: v >= 0 and math.isfinite(v), "a number from 0 on"),
+    "ridge": Setting(RIDGE, _ridge_fits, "a number from 0 on, or auto"),
+    "weighting": _choice(DEFAULT_WEIGHTING, *WEIGHTINGS),
     "again": _number(0, lambda v: v >= 0 and math.isfinite(v), "epochs, from 0 on"),
     "teacher": _choice(NONE, NONE, "dense"),
     "dev_limit": _whole(1000, 2),
@@ -115,46 +125,41 @@ TEXTS = ("corpus", "texts", "draw", "max_length")
 def heard(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that make a difference, given the others: so no cell is computed twice.
 
-    >>> sorted(heard({"score": "magnitude", "repair": "none", "metric": "loss"}))
+    A layer's cloud has a point for each token, unless ``cloud`` says otherwise; ``std`` and ``rms``
+    are scores of a layer where ``metric`` is said.
+
+    >>> sorted(heard({"score": "magnitude", "repair": "none", "degree": 1}))
     ['again', 'dev_limit', 'keep_encoder', 'kinds', 'repair', 'scope', 'score']
     """
     full = {name: setting.default for name, setting in SETTINGS.items()} | dict(settings)
-    score = full["score"]
+    score, layered = full["score"], reads_layer(settings)
     names = ["score", "dev_limit", "again"]
     names += ["teacher"] if full["again"] else []
     if score == DROP_LAYERS:
-        return {name: full[name] for name in (*names, *TEXTS, "keep_encoder")}
+        return {name: full[name] for name in SETTINGS if name in (*names, *TEXTS, "keep_encoder")}
     names += ["kinds", "scope", "repair"]
     names += ["keep_encoder"] if full["level"] == NONE else ["level"]
-    names += READS.get(score, {}).get("metric" in settings, ())
-    if full["shuffle"] != NONE and "shuffle" in names:
-        names.append("score_seed")
-    if full["repair"] != NONE:
+    if layered:
+        full["cloud"] = settings.get("cloud", READ_CLOUDS[0])
+        names += ["points", "shuffle"] + ["metric"] * (score != "fisher")
+        names += OPTIONS.get(score, [])
+        names += ["score_seed"] * (full["shuffle"] != NONE)
+    if layered or score in CLOUD_SCORES:
+        names += ["cloud", "special_tokens"]
+    if layered or score in (*CLOUD_SCORES, "taylor") or full["repair"] != NONE:
         names += TEXTS
-    if full["repair"] == "least_squares":
-        names += ["ridge"]
+    names += ["score_seed"] * (score == "random")
+    names += ["ridge", "weighting"] * (full["repair"] == "least_squares")
     return {name: full[name] for name in SETTINGS if name in names}
 
 
-def _reads() -> dict[str, dict[bool, tuple[str, ...]]]:
-    """What each score reads, with and without a metric."""
-    layer = ("metric", "points", "special_tokens", "shuffle", *TEXTS)
-    found: dict[str, dict[bool, tuple[str, ...]]] = {}
-    clouds = ("cloud", "special_tokens", *TEXTS)
-    for score in (*LAYER_SCORES, *CLOUD_SCORES):
-        by_layer = score in LAYER_SCORES
-        found[score] = {
-            True: layer if by_layer or score in READ_SCORES else clouds,
-            False: layer if by_layer else clouds,
-        }
-    for name, score in (("degree", "persistence_share"), ("covariance", "second_order")):
-        found[score] = {said: (name, *names) for said, names in found[score].items()}
-    found["random"] = dict.fromkeys((True, False), ("score_seed",))
-    found["taylor"] = dict.fromkeys((True, False), TEXTS)
-    return found
+OPTIONS = {"persistence_share": ["degree"], "second_order": ["covariance"]}
 
 
-READS = _reads()
+def reads_layer(settings: Mapping[str, Any]) -> bool:
+    """Whether a cell's score reads a layer as a whole."""
+    score = settings.get("score", DEFAULT_SCORE)
+    return of_layer(score, settings.get("metric"))
 
 
 @dataclass(frozen=True)
@@ -186,12 +191,14 @@ class Cell:
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """For JSON, which has no infinity; 1 and 1.0 are one value."""
-    return {
-        name: ("inf" if value == math.inf else float(value))
-        if type(SETTINGS[name].default) is float or name == "again"
-        else value
-        for name, value in settings.items()
-    }
+    return {name: _plain(value) if name in NUMBERS else value for name, value in settings.items()}
+
+
+def _plain(value: Any) -> Any:
+    return "inf" if value == math.inf else value if isinstance(value, str) else float(value)
+
+
+NUMBERS = ("degree", "keep_encoder", "ridge", "again")
 
 
 GroupKey = tuple[str, int]
@@ -298,7 +305,9 @@ def _product(where: str, grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _check_together(where: str, settings: Mapping[str, Any]) -> None:
     full = {name: setting.default for name, setting in SETTINGS.items()} | dict(settings)
     score, kinds = full["score"], {*full["kinds"].split(",")}
-    read = "shuffle" in READS.get(score, {}).get("metric" in settings, ())
+    read = reads_layer(settings)
+    if read and full["cloud"] not in READ_CLOUDS:
+        raise ValueError(f"{where}: the cloud of {score} is one of {', '.join(READ_CLOUDS)}")
     if read and not kinds <= {*DEFAULT_KINDS}:
         raise ValueError(f"{where}: {score} judges {' and '.join(DEFAULT_KINDS)} units only")
     if full["shuffle"] != NONE and not read:

@@ -10,11 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from obce import tasks
-from obce.running.loading import load_classifier, set_labels
+from obce.running.loading import load_classifier
 from obce.running.records import load_record, model_sha256, save_record
 from obce.running.training import finetune
 from obce.study.config import Recipe, Study
@@ -68,7 +67,9 @@ def dense_folder(
             return folder
         say(f"{task} {seed}: fine-tune the dense model")
         start = time.monotonic()
-        model, tokenizer = _start(begin, recipe, task, seed)
+        model, tokenizer, _ = load_classifier(
+            begin or recipe.model, task, seed, new_head=begin is not None
+        )
         done = tune(
             model, tokenizer, task, folder, recipe, recipe.epochs, seed, limit, device=device
         )
@@ -105,31 +106,6 @@ def tune(
         seed=seed,
         **more,
     )
-
-
-def _start(
-    begin: Path | None, recipe: Recipe, task: str, seed: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if begin is None:
-        loaded = load_classifier(recipe.model, task, seed)
-        return loaded.model, loaded.tokenizer
-    return _with_new_head(begin, task, seed)
-
-
-def _with_new_head(
-    folder: Path, task: str, seed: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The classifier in a folder with a fresh head for another task, drawn with ``seed``."""
-    found = load_classifier(folder, None)
-    model: Any = found.model
-    info = tasks.get_task(task)
-    set_labels(model.config, info)
-    generator = torch.Generator().manual_seed(seed)
-    head = torch.nn.Linear(model.config.hidden_size, info.num_labels)
-    torch.nn.init.normal_(head.weight, std=model.config.initializer_range, generator=generator)
-    torch.nn.init.zeros_(head.bias)
-    model.classifier, model.num_labels = head, info.num_labels
-    return model, found.tokenizer
 
 
 def training_facts(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,21 +18,26 @@ from datasets import Dataset
 
 from obce import tasks
 from obce.activations import collect
-from obce.layer_scores import LAYER_FUNCTIONS
 from obce.readings import Readings, read
+from obce.repairs import Calibration
 from obce.running.evaluation import predict
 from obce.running.loading import load_classifier
 from obce.running.records import environment, model_sha256
 from obce.scores import Scores, score
 from obce.study import measures
-from obce.study.config import READS, SENTENCES, SETTINGS, TEXTS, Recipe, plain
+from obce.study.config import NONE, SENTENCES, TEXTS, Recipe, heard, reads_layer
 from obce.study.dense import least, rows_of, training_facts
 from obce.texts import Text
 from obce.units import Group as Units
 from obce.units import count_parameters
 
 Settings = Mapping[str, Any]
-STANDARD = {name: setting.default for name, setting in SETTINGS.items()}
+OF_SCORE = (
+    "score", "metric", "degree", "covariance", "cloud", "points", "special_tokens", "shuffle",
+    "score_seed", "kinds", *TEXTS,
+)  # fmt: skip
+WITH_MOMENTS = ("second_order", "unit_homology")
+STANDARD = heard({"score": "std", "metric": "plain"})  # with which all scores are compared
 SINGLE = ("mini-acceptability", "mini-sentiment")  # built-in tasks of single sentences
 
 
@@ -62,7 +66,9 @@ class Group:
         self._dev: dict[int, Dataset] = {}
         self._dense: dict[int, np.ndarray] = {}
         self._scores: dict[str, Scores] = {}
-        self._held: dict[str, tuple[Any, Any]] = {}
+        # large: one at a time, beside the settings that they are for
+        self._readings: tuple[tuple, Readings | None] = (), None
+        self._calibration: tuple[tuple, Calibration | None] = (), None
 
     # data
 
@@ -144,23 +150,22 @@ class Group:
 
     def scores(self, settings: Settings) -> Scores:
         """The scores of a cell, shared by all cells that differ in other settings only."""
-        asked = self._score_settings(settings)
-        key = str(sorted(plain(asked).items()))
+        key = str([(name, settings[name]) for name in OF_SCORE if name in settings])
         if key not in self._scores:
-            self._scores[key] = self._score(settings, asked)
+            self._scores[key] = self._score(settings)
         return self._scores[key]
 
-    def _score_settings(self, settings: Settings) -> dict[str, Any]:
-        names = ("score", "score_seed", "kinds", *_reads(settings))
-        return {name: settings[name] for name in names if name in settings}
-
-    def _score(self, settings: Settings, asked: dict[str, Any]) -> Scores:
+    def _score(self, settings: Settings) -> Scores:
         name = settings["score"]
-        if "metric" in asked:
-            return self._of_readings(settings)
+        if reads_layer(settings):
+            readings = self.readings(settings)
+            if settings["shuffle"] != NONE:
+                readings = shuffled(readings, settings["shuffle"], settings["score_seed"])
+            names = ("metric", "covariance", "degree")
+            options = {option: settings[option] for option in names if option in settings}
+            return score(readings, name, **options)
         if name in ("random", "magnitude"):
-            seed = settings.get("score_seed", 0)
-            return score(None, name, model=self.model, seed=seed, device=self.device)
+            return score(None, name, model=self.model, seed=settings.get("score_seed", 0))
         corpus = self.corpus(settings)
         if name == "taylor":
             return score(
@@ -176,40 +181,42 @@ class Group:
                 activations, name, cloud=settings["cloud"], model=self.model, device=self.device
             )
 
-    def _of_readings(self, settings: Settings) -> Scores:
-        name, readings = settings["score"], self.readings(settings)
-        if settings["shuffle"] != "none":
-            readings = shuffled(readings, settings["shuffle"], settings["score_seed"])
-        options = {"metric": settings["metric"]}
-        options |= {k: settings[k] for k in ("degree",) if k in settings}
-        if "covariance" in settings:
-            options["covariance_of"] = settings["covariance"]
-        function = LAYER_FUNCTIONS[name]
-        found = {group: function(readings, group, **options) for group in readings.points}
-        info = {"score": name, **options, **readings.info}
-        return Scores({group: row.astype(np.float32) for group, row in found.items()}, info)
-
     def readings(self, settings: Settings) -> Readings:
-        """The readings of all layers over a corpus, with the metric of the loss."""
-        names = (*TEXTS, "points", "special_tokens")
-        key = tuple(settings[name] for name in names)
-        held = self._held.get("readings")
-        if held is None or held[0] != key:
-            self._held.pop("readings", None)  # before the new ones take their room
-            found = read(
+        """The readings of all layers over a corpus, with the metric of the loss; with the moments
+        of all tokens for the scores that read a covariance of them."""
+        asked = tuple(settings[name] for name in (*TEXTS, "cloud", "points", "special_tokens"))
+        moments = settings["score"] in WITH_MOMENTS and settings.get("covariance") != "tree"
+        key, held = self._readings
+        if held is None or key != asked or (moments and not held.moments):
+            self._readings = (), None  # before the new ones take their room
+            held = read(
                 self.model, self.tokenizer, self.corpus(settings).texts,
-                points=settings["points"], loss=True, max_length=settings["max_length"],
+                points=settings["points"], cloud=settings["cloud"], moments=moments, loss=True,
+                special_tokens=settings["special_tokens"], max_length=settings["max_length"],
                 device=self.device,
             )  # fmt: skip
-            held = self._held["readings"] = key, found
-        return held[1]
+            self._readings = asked, held
+        return held
+
+    def calibration(self, settings: Settings) -> Calibration:
+        """What a repair needs of the dense model, over a corpus."""
+        asked = tuple(settings[name] for name in TEXTS)
+        key, held = self._calibration
+        if held is None or key != asked:
+            self._calibration = (), None
+            held = Calibration(
+                self.model, self.tokenizer, self.corpus(settings).texts,
+                max_length=settings["max_length"], device=self.device,
+            )  # fmt: skip
+            self._calibration = asked, held
+        return held
 
     @cached_property
     def spread(self) -> dict[Units, np.ndarray]:
         """The standard deviation of each unit's outputs, as the maps read them, over the same texts
         for all cells."""
-        points = self.readings(STANDARD).points
-        return {units: cloud.std(axis=0) for units, cloud in points.items()}
+        scores = score(self.readings(STANDARD), "std", metric="plain")
+        return dict(scores)
 
 
 def shuffled(readings: Readings, between: str, seed: int) -> Readings:
@@ -221,12 +228,9 @@ def shuffled(readings: Readings, between: str, seed: int) -> Readings:
     itself any more.
     """
     draw, axis = np.random.default_rng(seed), {"texts": 0, "units": 1}[between]
-    points = {group: draw.permuted(cloud, axis=axis) for group, cloud in readings.points.items()}
-    return replace(readings, points=points)
-
-
-def _reads(settings: Settings) -> tuple[str, ...]:
-    return READS.get(settings["score"], {}).get("metric" in settings, ())
+    return readings.with_points(
+        {group: draw.permuted(cloud, axis=axis) for group, cloud in readings.points.items()}
+    )
 
 
 def _drawn(rows: int, count: int, draw: int) -> list[int]:
