@@ -94,20 +94,19 @@ def _repair(
     group: Group, small: PreTrainedModel, chosen: Plan, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Repair in place; the errors before and after, each as the mean over the maps."""
-    corpus = group.corpus(settings)
-    more: dict[str, Any] = {n: settings[n] for n in ("ridge", "weighting") if n in settings}
-    if settings["repair"] == "least_squares":
-        more["calibration"] = group.calibration(settings)
+    corpus, method = group.corpus(settings), settings["repair"]
+    if method == "least_squares":
+        options = {name: settings[name] for name in ("ridge", "weighting")}
+        options["calibration"] = group.calibration(settings)
     else:
-        more |= {"texts": corpus.texts, "tokenizer": group.tokenizer}
-    fits = repair(
-        group.model, small, chosen, method=settings["repair"], max_length=settings["max_length"],
-        device=group.device, **more,
-    )  # fmt: skip
+        options = {"texts": corpus.texts, "tokenizer": group.tokenizer}
+        options["max_length"] = settings["max_length"]
+    fits = repair(group.model, small, chosen, method=method, device=group.device, **options)
     found: dict[str, Any] = {"texts": len(corpus.texts), "data_sha256": corpus.sha256}
     if fits:
         rows = [asdict(fit) for fit in fits]
         found |= {n: float(np.mean([row[n] for row in rows])) for n in ("before", "after")}
+        found["ridges"] = sorted({row["ridge"] for row in rows})
     return found
 
 
@@ -142,7 +141,7 @@ def _judge(group: Group, small: PreTrainedModel, dev_limit: int) -> dict[str, An
         "divergence_interval": measures.interval(rows),
         "agreement": measures.agreement(dense, logits),
         "rows": {
-            "divergence": measures.pack(np.minimum(rows, np.finfo(np.float16).max), "float16"),
+            "divergence": measures.pack_divergences(rows),
             "predictions": measures.pack_predictions(logits),
         },
     }

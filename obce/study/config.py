@@ -34,7 +34,6 @@ from obce.base.settings import (
     EMBEDDED,
     EPOCHS,
     KINDS,
-    LAYER_SCORES,
     LEARNING_RATE,
     LENGTH,
     LEVELS,
@@ -46,6 +45,7 @@ from obce.base.settings import (
     SCOPES,
     SCORES,
     WEIGHTINGS,
+    of_layer,
 )
 from obce.tasks import TASKS, get_task
 
@@ -58,7 +58,6 @@ DROP_LAYERS = "drop_layers"
 SENTENCES = "sentences"
 NONE = "none"
 RIVALS = ("swaps", "hub_degree", "spectral")  # of this wing: see obce.study.rivals
-READ_SCORES = (*LAYER_SCORES, *RIVALS, "std", "rms")  # that can read a layer's cloud
 
 
 class Setting(NamedTuple):
@@ -99,7 +98,6 @@ SETTINGS: dict[str, Setting] = {
     "degree": _number(DEGREE, lambda value: value >= 1, "a number from 1 on, or inf"),
     "covariance": _choice(DEFAULT_COVARIANCE, *COVARIANCES),
     "cloud": _choice(DEFAULT_CLOUD, *CLOUDS),
-    "read_cloud": _choice("tokens", *READ_CLOUDS),
     "points": _whole(READ_POINTS, 2),
     "special_tokens": Setting(True, lambda value: type(value) is bool, "true or false"),
     "score_seed": _whole(0, 0),
@@ -123,55 +121,47 @@ SETTINGS: dict[str, Setting] = {
 rows of dev it is judged (a fixed sample, all if there are no more)."""
 
 TEXTS = ("corpus", "texts", "draw", "max_length")
-OF_READINGS = ("points", "read_cloud", "special_tokens")
 
 
 def heard(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that make a difference, given the others: so no cell is computed twice.
 
-    >>> sorted(heard({"score": "magnitude", "repair": "none", "metric": "loss"}))
+    A layer's cloud has a point for each token, unless ``cloud`` says otherwise; ``std`` and ``rms``
+    are scores of a layer where ``metric`` is said.
+
+    >>> sorted(heard({"score": "magnitude", "repair": "none", "degree": 1}))
     ['again', 'dev_limit', 'keep_encoder', 'kinds', 'repair', 'scope', 'score']
     """
     full = {name: setting.default for name, setting in SETTINGS.items()} | dict(settings)
-    score = full["score"]
+    score, layered = full["score"], reads_layer(settings)
     names = ["score", "dev_limit", "again"]
     names += ["teacher"] if full["again"] else []
     if score == DROP_LAYERS:
-        return {name: full[name] for name in (*names, *TEXTS, "keep_encoder")}
+        return {name: full[name] for name in SETTINGS if name in (*names, *TEXTS, "keep_encoder")}
     names += ["kinds", "scope", "repair"]
     names += ["keep_encoder"] if full["level"] == NONE else ["level"]
-    names += READS.get(score, {}).get("metric" in settings, ())
-    if full["shuffle"] != NONE and "shuffle" in names:
-        names.append("score_seed")
-    if full["repair"] != NONE:
+    if layered:
+        full["cloud"] = settings.get("cloud", READ_CLOUDS[0])
+        names += ["points", "shuffle"] + ["metric"] * (score != "fisher")
+        names += OPTIONS.get(score, [])
+        names += ["score_seed"] * (full["shuffle"] != NONE)
+    if layered or score in CLOUD_SCORES:
+        names += ["cloud", "special_tokens"]
+    if layered or score in (*CLOUD_SCORES, "taylor") or full["repair"] != NONE:
         names += TEXTS
-    if full["repair"] == "least_squares":
-        names += ["ridge", "weighting"]
+    names += ["score_seed"] * (score == "random")
+    names += ["ridge", "weighting"] * (full["repair"] == "least_squares")
     return {name: full[name] for name in SETTINGS if name in names}
 
 
-def _reads() -> dict[str, dict[bool, tuple[str, ...]]]:
-    """What each score reads, with and without a metric."""
-    layer = ("metric", *OF_READINGS, "shuffle", *TEXTS)
-    found: dict[str, dict[bool, tuple[str, ...]]] = {}
-    clouds = ("cloud", "special_tokens", *TEXTS)
-    for score in (*LAYER_SCORES, *RIVALS, *CLOUD_SCORES):
-        by_layer = score in (*LAYER_SCORES, *RIVALS)
-        found[score] = {
-            True: layer if by_layer or score in READ_SCORES else clouds,
-            False: layer if by_layer else clouds,
-        }
-    found["fisher"] = dict.fromkeys((True, False), (*OF_READINGS, "shuffle", *TEXTS))
-    by = {"persistence_share": "degree", "second_order": "covariance"}
-    by |= dict.fromkeys(RIVALS, "covariance")
-    for score, name in by.items():
-        found[score] = {said: (name, *names) for said, names in found[score].items()}
-    found["random"] = dict.fromkeys((True, False), ("score_seed",))
-    found["taylor"] = dict.fromkeys((True, False), TEXTS)
-    return found
+OPTIONS = {"persistence_share": ["degree"], "second_order": ["covariance"]}
+OPTIONS |= dict.fromkeys(RIVALS, ["covariance"])
 
 
-READS = _reads()
+def reads_layer(settings: Mapping[str, Any]) -> bool:
+    """Whether a cell's score reads a layer as a whole."""
+    score = settings.get("score", DEFAULT_SCORE)
+    return score in RIVALS or of_layer(score, settings.get("metric"))
 
 
 @dataclass(frozen=True)
@@ -203,12 +193,14 @@ class Cell:
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """For JSON, which has no infinity; 1 and 1.0 are one value."""
-    return {
-        name: ("inf" if value == math.inf else float(value))
-        if not isinstance(value, str) and type(SETTINGS[name].default) is float or name == "again"
-        else value
-        for name, value in settings.items()
-    }
+    return {name: _plain(value) if name in NUMBERS else value for name, value in settings.items()}
+
+
+def _plain(value: Any) -> Any:
+    return "inf" if value == math.inf else value if isinstance(value, str) else float(value)
+
+
+NUMBERS = ("degree", "keep_encoder", "ridge", "again")
 
 
 GroupKey = tuple[str, int]
@@ -315,7 +307,9 @@ def _product(where: str, grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _check_together(where: str, settings: Mapping[str, Any]) -> None:
     full = {name: setting.default for name, setting in SETTINGS.items()} | dict(settings)
     score, kinds = full["score"], {*full["kinds"].split(",")}
-    read = "shuffle" in READS.get(score, {}).get("metric" in settings, ())
+    read = reads_layer(settings)
+    if read and full["cloud"] not in READ_CLOUDS:
+        raise ValueError(f"{where}: the cloud of {score} is one of {', '.join(READ_CLOUDS)}")
     if read and not kinds <= {*DEFAULT_KINDS}:
         raise ValueError(f"{where}: {score} judges {' and '.join(DEFAULT_KINDS)} units only")
     if full["shuffle"] != NONE and not read:

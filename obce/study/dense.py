@@ -67,7 +67,9 @@ def dense_folder(
             return folder
         say(f"{task} {seed}: fine-tune the dense model")
         start = time.monotonic()
-        model, tokenizer = _start(begin, recipe, task, seed)
+        model, tokenizer, _ = load_classifier(
+            begin or recipe.model, task, seed, new_head=begin is not None
+        )
         done = tune(
             model, tokenizer, task, folder, recipe, recipe.epochs, seed, limit, device=device
         )
@@ -104,16 +106,6 @@ def tune(
         seed=seed,
         **more,
     )
-
-
-def _start(
-    begin: Path | None, recipe: Recipe, task: str, seed: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if begin is None:
-        loaded = load_classifier(recipe.model, task, seed)
-    else:
-        loaded = load_classifier(begin, task, seed, new_head=True)
-    return loaded.model, loaded.tokenizer
 
 
 def training_facts(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ outputs) for one corpus at a time.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,14 +25,18 @@ from obce.running.loading import load_classifier
 from obce.running.records import environment, model_sha256
 from obce.scores import Scores, score
 from obce.study import measures, rivals
-from obce.study.config import OF_READINGS, READS, SENTENCES, SETTINGS, TEXTS, Recipe, plain
+from obce.study.config import NONE, SENTENCES, TEXTS, Recipe, heard, reads_layer
 from obce.study.dense import least, rows_of, training_facts
 from obce.texts import Text
 from obce.units import Group as Units
 from obce.units import count_parameters
 
 Settings = Mapping[str, Any]
-STANDARD = {name: setting.default for name, setting in SETTINGS.items()}
+OF_SCORE = (
+    "score", "metric", "degree", "covariance", "cloud", "points", "special_tokens", "shuffle",
+    "score_seed", "kinds", *TEXTS,
+)  # fmt: skip
+STANDARD = heard({"score": "std", "metric": "plain"})  # with which all scores are compared
 SINGLE = ("mini-acceptability", "mini-sentiment")  # built-in tasks of single sentences
 
 
@@ -61,7 +65,9 @@ class Group:
         self._dev: dict[int, Dataset] = {}
         self._dense: dict[int, np.ndarray] = {}
         self._scores: dict[str, Scores] = {}
-        self._held: dict[str, tuple[Any, Any]] = {}
+        # large: one at a time, beside the settings that they are for
+        self._readings: tuple[tuple, Readings | None] = (), None
+        self._calibration: tuple[tuple, Calibration | None] = (), None
 
     # data
 
@@ -143,23 +149,25 @@ class Group:
 
     def scores(self, settings: Settings) -> Scores:
         """The scores of a cell, shared by all cells that differ in other settings only."""
-        asked = self._score_settings(settings)
-        key = str(sorted(plain(asked).items()))
+        key = str([(name, settings[name]) for name in OF_SCORE if name in settings])
         if key not in self._scores:
-            self._scores[key] = self._score(settings, asked)
+            self._scores[key] = self._score(settings)
         return self._scores[key]
 
-    def _score_settings(self, settings: Settings) -> dict[str, Any]:
-        names = ("score", "score_seed", "kinds", *_reads(settings))
-        return {name: settings[name] for name in names if name in settings}
-
-    def _score(self, settings: Settings, asked: dict[str, Any]) -> Scores:
+    def _score(self, settings: Settings) -> Scores:
         name = settings["score"]
-        if "points" in asked:
-            return self._of_readings(settings)
+        if reads_layer(settings):
+            readings = self.readings(settings)
+            if settings["shuffle"] != NONE:
+                readings = shuffled(readings, settings["shuffle"], settings["score_seed"])
+            names = ("metric", "covariance", "degree")
+            options = {option: settings[option] for option in names if option in settings}
+            if name in rivals.FUNCTIONS:
+                return rivals.score(readings, name, **options)
+            # swaps start from the second order
+            return score(readings, "second_order" if name == "swaps" else name, **options)
         if name in ("random", "magnitude"):
-            seed = settings.get("score_seed", 0)
-            return score(None, name, model=self.model, seed=seed, device=self.device)
+            return score(None, name, model=self.model, seed=settings.get("score_seed", 0))
         corpus = self.corpus(settings)
         if name == "taylor":
             return score(
@@ -175,57 +183,40 @@ class Group:
                 activations, name, cloud=settings["cloud"], model=self.model, device=self.device
             )
 
-    def _of_readings(self, settings: Settings) -> Scores:
-        name, readings = settings["score"], self.readings(settings)
-        if settings["shuffle"] != "none":
-            readings = shuffled(readings, settings["shuffle"], settings["score_seed"])
-        options = {k: settings[k] for k in ("metric", "degree", "covariance") if k in settings}
-        if name in rivals.FUNCTIONS:
-            return rivals.score(readings, name, **options)
-        # swaps start from the second order
-        return score(readings, "second_order" if name == "swaps" else name, **options)
-
     def readings(self, settings: Settings) -> Readings:
-        """The readings of all layers over a corpus, with the metric of the loss."""
-        return self._keep("readings", settings, (*TEXTS, *OF_READINGS), self._read)
-
-    def _read(self, settings: Settings) -> Readings:
-        return read(
-            self.model, self.tokenizer, self.corpus(settings).texts, points=settings["points"],
-            cloud=settings["read_cloud"], special_tokens=settings["special_tokens"], loss=True,
-            moments=True, max_length=settings["max_length"], device=self.device,
-        )  # fmt: skip
+        """The readings of all layers over a corpus, with all that any score reads of them."""
+        asked = tuple(settings[name] for name in (*TEXTS, "cloud", "points", "special_tokens"))
+        key, held = self._readings
+        if held is None or key != asked:
+            self._readings = (), None  # before the new ones take their room
+            held = read(
+                self.model, self.tokenizer, self.corpus(settings).texts,
+                points=settings["points"], cloud=settings["cloud"], moments=True, loss=True,
+                special_tokens=settings["special_tokens"], max_length=settings["max_length"],
+                device=self.device,
+            )  # fmt: skip
+            self._readings = asked, held
+        return held
 
     def calibration(self, settings: Settings) -> Calibration:
-        """What repairs over a corpus need of the dense model."""
-        return self._keep("calibration", settings, TEXTS, self._calibrate)
-
-    def _calibrate(self, settings: Settings) -> Calibration:
-        return Calibration(
-            self.model, self.tokenizer, self.corpus(settings).texts,
-            max_length=settings["max_length"], device=self.device,
-        )  # fmt: skip
-
-    def _keep(
-        self,
-        what: str,
-        settings: Settings,
-        names: tuple[str, ...],
-        make: Callable[[Settings], Any],
-    ) -> Any:
-        """The one of its kind that was made last, if it is the one that is asked for."""
-        key = tuple(settings[name] for name in names)
-        if what not in self._held or self._held[what][0] != key:
-            self._held.pop(what, None)  # before the new one takes its room
-            self._held[what] = key, make(settings)
-        return self._held[what][1]
+        """What a repair needs of the dense model, over a corpus."""
+        asked = tuple(settings[name] for name in TEXTS)
+        key, held = self._calibration
+        if held is None or key != asked:
+            self._calibration = (), None
+            held = Calibration(
+                self.model, self.tokenizer, self.corpus(settings).texts,
+                max_length=settings["max_length"], device=self.device,
+            )  # fmt: skip
+            self._calibration = asked, held
+        return held
 
     @cached_property
     def spread(self) -> dict[Units, np.ndarray]:
         """The standard deviation of each unit's outputs, as the maps read them, over the same texts
         for all cells."""
-        points = self.readings(STANDARD).points
-        return {units: cloud.std(axis=0) for units, cloud in points.items()}
+        scores = score(self.readings(STANDARD), "std", metric="plain")
+        return dict(scores)
 
 
 def shuffled(readings: Readings, between: str, seed: int) -> Readings:
@@ -237,12 +228,9 @@ def shuffled(readings: Readings, between: str, seed: int) -> Readings:
     itself any more.
     """
     draw, axis = np.random.default_rng(seed), {"texts": 0, "units": 1}[between]
-    points = {group: draw.permuted(cloud, axis=axis) for group, cloud in readings.points.items()}
-    return readings.with_points(points)
-
-
-def _reads(settings: Settings) -> tuple[str, ...]:
-    return READS.get(settings["score"], {}).get("metric" in settings, ())
+    return readings.with_points(
+        {group: draw.permuted(cloud, axis=axis) for group, cloud in readings.points.items()}
+    )
 
 
 def _drawn(rows: int, count: int, draw: int) -> list[int]:

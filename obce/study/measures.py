@@ -65,19 +65,28 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
     return float(stats.spearmanr(one, other).statistic)
 
 
-def pack(rows: np.ndarray, dtype: str) -> str:
-    """A row of numbers as a short text.
+def pack(rows: np.ndarray, dtype: str, unit: float = 1.0) -> str:
+    """A row of numbers as a short text; a ``unit`` near them keeps small ones precise.
 
     >>> pack(np.array([0, 1, 1]), "int8"), unpack("int8:AAEB")
     ('int8:AAEB', array([0, 1, 1], dtype=int8))
     """
-    return f"{dtype}:{base64.b64encode(rows.astype(DTYPES[dtype]).tobytes()).decode()}"
+    head = dtype if unit == 1 else f"{dtype}*{unit!r}"
+    scaled = rows if unit == 1 else rows / unit
+    return f"{head}:{base64.b64encode(scaled.astype(DTYPES[dtype]).tobytes()).decode()}"
 
 
 def unpack(text: str) -> np.ndarray:
-    """What :func:`pack` packed."""
-    dtype, _, data = text.partition(":")
-    return np.frombuffer(base64.b64decode(data), DTYPES[dtype])
+    """What :func:`pack` packed; float64 where there is a unit."""
+    head, _, data = text.partition(":")
+    dtype, _, unit = head.partition("*")
+    rows = np.frombuffer(base64.b64decode(data), DTYPES[dtype])
+    return rows.astype(np.float64) * float(unit) if unit else rows
+
+
+def pack_divergences(rows: np.ndarray) -> str:
+    """In half precision, as multiples of their mean."""
+    return pack(rows, "float16", float(rows.mean()) or 1.0)
 
 
 def pack_predictions(logits: np.ndarray) -> str:

@@ -103,6 +103,8 @@ def label_of(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
     'std mean, texts 25'
     """
     words = [settings["score"], *(settings[name] for name in SHOWN if name in settings)]
+    if "points" in settings and words[-1] == "tokens":  # as a layer's cloud is, if nothing is said
+        words.pop()
     parts = [" ".join(words)]
     for name, value in settings.items():
         if name in ("score", BY_CHANCE, *SHOWN, *BUDGETS):

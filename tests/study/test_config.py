@@ -46,13 +46,15 @@ def test_a_cell_that_two_grids_ask_for_is_run_once_at_its_first_place():
     "one, other",
     [
         ({"score": "random", "metric": "loss"}, {"score": "random"}),
+        ({"score": "merge_radius", "metric": "loss"}, {"score": "merge_radius"}),
         ({"score": "random", "repair": "none", "texts": 25}, {"score": "random", "repair": "none"}),
         (
             {"score": "std", "repair": "constant", "ridge": 1.0},
             {"score": "std", "repair": "constant"},
         ),
         ({"score": "std", "teacher": "dense"}, {"score": "std"}),
-        ({"score": "persistence_share", "cloud": "cls"}, {"score": "persistence_share"}),
+        ({"score": "persistence_share", "cloud": "tokens"}, {"score": "persistence_share"}),
+        ({"score": "fisher", "metric": "loss"}, {"score": "fisher"}),
         ({"score": "persistence_share", "degree": 2}, {"score": "persistence_share"}),
         ({"score": "drop_layers", "repair": "none"}, {"score": "drop_layers"}),
         (
@@ -70,6 +72,9 @@ def test_what_makes_no_difference_makes_no_other_cell(one, other):
     [
         ({"score": "std"}, {"score": "std", "metric": "norm"}),
         ({"score": "std"}, {"score": "std", "cloud": "cls"}),
+        ({"score": "persistence_share"}, {"score": "persistence_share", "cloud": "cls"}),
+        ({"ridge": "auto"}, {"ridge": 0.1}),
+        ({"weighting": "none"}, {}),
         ({"score": "random"}, {"score": "random", "score_seed": 1}),
         ({"score": "random"}, {"score": "random", "texts": 25}),  # the repair reads them
         ({"score": "persistence_share", "shuffle": "units"}, {"score": "persistence_share"}),
@@ -108,6 +113,9 @@ def test_recipes_of_tasks_stand_on_the_common_one():
         ({"texts": True}, "texts=True"),
         ({"special_tokens": 1}, "special_tokens=1: true or false"),
         ({"ridge": float("nan")}, "ridge=nan"),
+        ({"ridge": "all"}, "ridge='all': a number from 0 on, or auto"),
+        ({"score": "fisher", "cloud": "texts"}, "the cloud of fisher is one of tokens, mean, cls"),
+        ({"score": "persistence_share", "degree": 0.5}, "degree=0.5"),
         ({"kinds": "value,head"}, "kinds='value,head'"),
         ({"kinds": "query"}, "go in pairs"),
         ({"score": "unit_homology", "kinds": "value,output"}, "judges value and intermediate"),

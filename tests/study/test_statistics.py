@@ -7,7 +7,15 @@ import pytest
 from scipy import stats
 
 from obce.study import statistics
-from obce.study.measures import agreement, divergences, interval, pack, rank_correlation, unpack
+from obce.study.measures import (
+    agreement,
+    divergences,
+    interval,
+    pack,
+    pack_divergences,
+    rank_correlation,
+    unpack,
+)
 
 
 def test_divergence_of_two_classes_by_hand():
@@ -47,6 +55,9 @@ def test_packed_rows_come_back():
     rows = np.array([0.0, 0.043, 65504.0])
     assert unpack(pack(rows, "float16")) == pytest.approx(rows, rel=1e-3)
     assert unpack(pack(np.array([0, 2, 1]), "int8")).tolist() == [0, 2, 1]
+    for rows in (np.array([1e-9, 3e-9, 0.0]), np.array([1e9, 2.0, 1e5]), np.zeros(3)):
+        found = unpack(pack_divergences(rows))
+        assert found == pytest.approx(rows, rel=1e-3, abs=1e-6 * rows.mean())
 
 
 def test_rank_correlation_of_constants_is_none():
