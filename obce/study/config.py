@@ -116,9 +116,11 @@ SETTINGS: dict[str, Setting] = {
     "again": _number(0, lambda v: v >= 0 and math.isfinite(v), "epochs, from 0 on"),
     "teacher": _choice(NONE, NONE, "dense"),
     "dev_limit": _whole(1000, 2),
+    "stability": _choice(NONE, NONE, "halves"),
 }
 """The settings of a cell: how units are scored, on what, how many go, what follows, on how many
-rows of dev it is judged (a fixed sample, all if there are no more)."""
+rows of dev it is judged (a fixed sample, all if there are no more); ``stability``: whether the
+score is computed on each half of the texts as well, to compare their ranks."""
 
 TEXTS = ("corpus", "texts", "draw", "max_length")
 
@@ -147,6 +149,7 @@ def heard(settings: Mapping[str, Any]) -> dict[str, Any]:
         names += ["score_seed"] * (full["shuffle"] != NONE)
     if layered or score in CLOUD_SCORES:
         names += ["cloud", "special_tokens"]
+        names += ["stability"] * (full["stability"] != NONE)
     if layered or score in (*CLOUD_SCORES, "taylor") or full["repair"] != NONE:
         names += TEXTS
     names += ["score_seed"] * (score == "random")

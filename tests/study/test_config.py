@@ -57,6 +57,7 @@ def test_a_cell_that_two_grids_ask_for_is_run_once_at_its_first_place():
         ({"score": "fisher", "metric": "loss"}, {"score": "fisher"}),
         ({"score": "persistence_share", "degree": 2}, {"score": "persistence_share"}),
         ({"score": "drop_layers", "repair": "none"}, {"score": "drop_layers"}),
+        ({"score": "random", "stability": "halves"}, {"score": "random"}),
         (
             {"score": "std", "level": "light", "keep_encoder": 0.3},
             {"score": "std", "level": "light"},
@@ -87,6 +88,7 @@ def test_what_makes_a_difference_makes_another_cell(one, other):
 
 def test_every_setting_is_heard_by_some_score():
     settings = {"score": "persistence_share", "metric": "loss", "shuffle": "texts", "again": 1}
+    settings["stability"] = "halves"
     names = {*heard(settings)} | {*heard({"score": "second_order", "level": "light"})}
     assert names | {*heard({"score": "std"})} == {*SETTINGS}
 
