@@ -4,6 +4,7 @@ A *cell* is one compressed model, judged: its settings are ``SETTINGS``. The cel
 one seed of fine-tuning make a *group*: they share a dense model. ``[[grid]]`` tables stand in the
 order in which their cells run; in each, a setting with a list of values is a factor, and the cells
 are all combinations. ``score`` may be an inline table that sets more than the score's name.
+``[dense]`` says how the dense models are made; ``dense = "other.toml"`` says: as in that study.
 """
 
 from __future__ import annotations
@@ -231,17 +232,23 @@ def load_study(path: str | Path) -> Study:
             says where, and what there is.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            config = tomllib.load(file)
-    except OSError as error:
-        raise ValueError(f"there is no study at {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML: {error}") from None
+    config = _read(path)
+    if isinstance(config.get("dense"), str):
+        config["dense"] = _read(path.parent / config["dense"]).get("dense", {})
     try:
         return parse_study(config)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ValueError(f"there is no study at {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML: {error}") from None
 
 
 def parse_study(config: Mapping[str, Any]) -> Study:
