@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +23,7 @@ from obce.study.group import Group
 from obce.study.layers import drop_layers
 from obce.study.rivals import swapped
 from obce.surgery import cut
+from obce.units import Group as Units
 from obce.units import count_parameters
 
 LAYER_TEXTS = 256  # on which subsets of layers are compared
@@ -60,7 +61,10 @@ def run_cell(group: Group, cell: Cell, work: Path) -> dict[str, Any]:
             chosen = _plan(group, scores, settings)
             small = cut(group.model, chosen)
         with clock.phase("compare"):
-            more["spearman_std"] = _rank_correlation(group, scores, settings)
+            more["spearman_std"] = rank_correlation(scores, group.spread, settings)
+            if "stability" in settings:
+                halves = (group.scores({**settings, "half": half}) for half in (0, 1))
+                more["spearman_halves"] = rank_correlation(*halves, settings)
         if settings["repair"] != NONE:
             with clock.phase("repair"):
                 more["repair"] = _repair(group, small, chosen, settings)
@@ -157,14 +161,15 @@ def _size(group: Group, small: PreTrainedModel) -> dict[str, Any]:
     }
 
 
-def _rank_correlation(group: Group, scores: Any, settings: dict[str, Any]) -> float | None:
-    """Spearman's between the scores and the spread of the units' outputs over the same texts for
-    all cells, in the mean over groups of units (the maps read values and intermediates only)."""
+def rank_correlation(
+    one: Mapping[Units, np.ndarray], other: Mapping[Units, np.ndarray], settings: dict[str, Any]
+) -> float | None:
+    """Spearman's between two scores of the units that are cut, in the mean over groups of units."""
     kinds = settings["kinds"].split(",")
     found = [
-        measures.rank_correlation(scores[units], values)
-        for units, values in group.spread.items()
-        if units[1] in kinds and units in scores
+        measures.rank_correlation(values, other[units])
+        for units, values in one.items()
+        if units[1] in kinds and units in other
     ]
     known = [value for value in found if value is not None]
     return float(np.mean(known)) if known else None

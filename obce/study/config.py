@@ -4,6 +4,7 @@ A *cell* is one compressed model, judged: its settings are ``SETTINGS``. The cel
 one seed of fine-tuning make a *group*: they share a dense model. ``[[grid]]`` tables stand in the
 order in which their cells run; in each, a setting with a list of values is a factor, and the cells
 are all combinations. ``score`` may be an inline table that sets more than the score's name.
+``[dense]`` says how the dense models are made; ``dense = "other.toml"`` says: as in that study.
 """
 
 from __future__ import annotations
@@ -116,9 +117,11 @@ SETTINGS: dict[str, Setting] = {
     "again": _number(0, lambda v: v >= 0 and math.isfinite(v), "epochs, from 0 on"),
     "teacher": _choice(NONE, NONE, "dense"),
     "dev_limit": _whole(1000, 2),
+    "stability": _choice(NONE, NONE, "halves"),
 }
 """The settings of a cell: how units are scored, on what, how many go, what follows, on how many
-rows of dev it is judged (a fixed sample, all if there are no more)."""
+rows of dev it is judged (a fixed sample, all if there are no more); ``stability``: whether the
+score is computed on each half of the texts as well, to compare their ranks."""
 
 TEXTS = ("corpus", "texts", "draw", "max_length")
 
@@ -147,6 +150,7 @@ def heard(settings: Mapping[str, Any]) -> dict[str, Any]:
         names += ["score_seed"] * (full["shuffle"] != NONE)
     if layered or score in CLOUD_SCORES:
         names += ["cloud", "special_tokens"]
+        names += ["stability"] * (full["stability"] != NONE)
     if layered or score in (*CLOUD_SCORES, "taylor") or full["repair"] != NONE:
         names += TEXTS
     names += ["score_seed"] * (score == "random")
@@ -228,17 +232,23 @@ def load_study(path: str | Path) -> Study:
             says where, and what there is.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            config = tomllib.load(file)
-    except OSError as error:
-        raise ValueError(f"there is no study at {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML: {error}") from None
+    config = _read(path)
+    if isinstance(config.get("dense"), str):
+        config["dense"] = _read(path.parent / config["dense"]).get("dense", {})
     try:
         return parse_study(config)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ValueError(f"there is no study at {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML: {error}") from None
 
 
 def parse_study(config: Mapping[str, Any]) -> Study:

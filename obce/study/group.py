@@ -34,7 +34,7 @@ from obce.units import count_parameters
 Settings = Mapping[str, Any]
 OF_SCORE = (
     "score", "metric", "degree", "covariance", "cloud", "points", "special_tokens", "shuffle",
-    "score_seed", "kinds", *TEXTS,
+    "score_seed", "kinds", "half", *TEXTS,
 )  # fmt: skip
 STANDARD = heard({"score": "std", "metric": "plain"})  # with which all scores are compared
 SINGLE = ("mini-acceptability", "mini-sentiment")  # built-in tasks of single sentences
@@ -83,14 +83,16 @@ class Group:
         return self._dev[dev_limit]
 
     def corpus(self, settings: Settings) -> Corpus:
-        """The first ``texts`` of a shuffled corpus, so that more texts hold the fewer ones."""
-        name, count = settings["corpus"], settings["texts"]
+        """The first ``texts`` of a shuffled corpus, so that more texts hold the fewer ones; of them
+        all, or one ``half``."""
+        name, count, draw = settings["corpus"], settings["texts"], settings["draw"]
+        half = {0: slice(0, count // 2), 1: slice(count // 2, count)}.get(settings.get("half"))
         if name == SENTENCES:
             rows = [str(s) for task in SINGLE for s in rows_of(task, "train", None)["sentence"]]
-            chosen = [rows[i] for i in _drawn(len(rows), count, settings["draw"])]
-            return Corpus(list(chosen), None, _sha256_of(chosen))
+            chosen = [rows[i] for i in _drawn(len(rows), count, draw)[half or slice(count)]]
+            return Corpus(chosen, None, _sha256_of(chosen))
         data = self.train if name == "own" else rows_of(name, "train", self.limit)
-        rows = data.select(_drawn(len(data), count, settings["draw"]))
+        rows = data.select(_drawn(len(data), count, draw)[half or slice(count)])
         labels = list(rows["label"]) if name == "own" else None
         return Corpus(list(tasks.texts(rows)), labels, tasks.data_sha256(rows))
 
@@ -185,7 +187,8 @@ class Group:
 
     def readings(self, settings: Settings) -> Readings:
         """The readings of all layers over a corpus, with all that any score reads of them."""
-        asked = tuple(settings[name] for name in (*TEXTS, "cloud", "points", "special_tokens"))
+        names = (*TEXTS, "cloud", "points", "special_tokens", "half")
+        asked = tuple(settings.get(name) for name in names)
         key, held = self._readings
         if held is None or key != asked:
             self._readings = (), None  # before the new ones take their room

@@ -107,7 +107,7 @@ def label_of(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
         words.pop()
     parts = [" ".join(words)]
     for name, value in settings.items():
-        if name in ("score", BY_CHANCE, *SHOWN, *BUDGETS):
+        if name in ("score", "stability", BY_CHANCE, *SHOWN, *BUDGETS):
             continue
         known = SETTINGS[name].default if name in SCORE_OPTIONS else usual.get(name)
         if value != known:
@@ -145,7 +145,8 @@ def report_of(out: str | Path) -> dict[str, Any]:
         "tasks": tasks,
         "labels": labels,
         "budgets": {name: _budget_report(by_budget[name], tasks) for name in order},
-        "rank_correlation_with_std": _rank_correlations(cells),
+        "rank_correlation_with_std": _rank_correlations(cells, "spearman_std"),
+        "rank_correlation_of_halves": _rank_correlations(cells, "spearman_halves"),
     }
 
 
@@ -337,10 +338,10 @@ def _chance(labels: Sequence[str], by: Cells, tasks: Sequence[str]) -> dict[str,
     return found
 
 
-def _rank_correlations(cells: Sequence[Cell]) -> dict[str, float]:
+def _rank_correlations(cells: Sequence[Cell], name: str) -> dict[str, float]:
     found = defaultdict(list)
     for cell in cells:
-        if (value := cell.record.get("spearman_std")) is not None:
+        if (value := cell.record.get(name)) is not None:
             found[cell.label].append(value)
     return {label: float(np.mean(values)) for label, values in found.items()}
 
@@ -358,13 +359,18 @@ def report_text(report: Mapping[str, Any]) -> str:
         parts.append(_table(report["tasks"], budget, "value"))
         parts.append(_claims_text(budget))
         parts += _chance_text(budget)
-    if report["rank_correlation_with_std"]:
-        parts.append("## Rank correlation with the standard deviation of units' outputs")
-        rows = [["score", "Spearman, mean over layers and cells"]]
-        ranked = sorted(report["rank_correlation_with_std"].items(), key=lambda each: -each[1])
-        rows += [[label, f"{value:.2f}"] for label, value in ranked]
-        parts.append(markdown_table(rows))
+    for name, title in RANKS.items():
+        if ranked := sorted(report[name].items(), key=lambda each: -each[1]):
+            rows = [["score", "Spearman, mean over layers and cells"]]
+            rows += [[label, f"{value:.2f}"] for label, value in ranked]
+            parts += [f"## {title}", markdown_table(rows)]
     return "\n\n".join(part for part in parts if part)
+
+
+RANKS = {
+    "rank_correlation_with_std": "Ranks beside those by the standard deviation of units' outputs",
+    "rank_correlation_of_halves": "Ranks by one half of the texts beside those by the other",
+}
 
 
 def _rows_text(report: Mapping[str, Any]) -> str:

@@ -1,9 +1,12 @@
 """A study's file: what it means, and what is refused before anything runs."""
 
+from pathlib import Path
+
 import pytest
 
 from obce.study.config import SETTINGS, Cell, heard, load_study, parse_study
 
+STUDIES = sorted((Path(__file__).parents[2] / "results" / "study").glob("*.toml"))
 GRID = {"tasks": ["mini-sentiment"], "seeds": [0], "score": "std"}
 
 
@@ -57,6 +60,7 @@ def test_a_cell_that_two_grids_ask_for_is_run_once_at_its_first_place():
         ({"score": "fisher", "metric": "loss"}, {"score": "fisher"}),
         ({"score": "persistence_share", "degree": 2}, {"score": "persistence_share"}),
         ({"score": "drop_layers", "repair": "none"}, {"score": "drop_layers"}),
+        ({"score": "random", "stability": "halves"}, {"score": "random"}),
         (
             {"score": "std", "level": "light", "keep_encoder": 0.3},
             {"score": "std", "level": "light"},
@@ -87,6 +91,7 @@ def test_what_makes_a_difference_makes_another_cell(one, other):
 
 def test_every_setting_is_heard_by_some_score():
     settings = {"score": "persistence_share", "metric": "loss", "shuffle": "texts", "again": 1}
+    settings["stability"] = "halves"
     names = {*heard(settings)} | {*heard({"score": "second_order", "level": "light"})}
     assert names | {*heard({"score": "std"})} == {*SETTINGS}
 
@@ -169,6 +174,24 @@ def test_a_broken_file_is_one_line(tmp_path, text, says):
     with pytest.raises(ValueError) as error:
         load_study(tmp_path / "study.toml")
     assert says in str(error.value) and "study.toml" in str(error.value)
+
+
+def test_a_study_may_take_its_dense_models_from_another(tmp_path):
+    text = 'name = "n"\nquestion = "q"\n{}\n[[grid]]\ntasks = ["cola"]\n'
+    (tmp_path / "one.toml").write_text(text.format("[dense]\nepochs = 7"))
+    (tmp_path / "two.toml").write_text(text.format('dense = "one.toml"'))
+    assert load_study(tmp_path / "two.toml").recipe("cola").epochs == 7.0
+    (tmp_path / "two.toml").write_text(text.format('dense = "three.toml"'))
+    with pytest.raises(ValueError, match="there is no study at .*three.toml"):
+        load_study(tmp_path / "two.toml")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_studies_of_the_project_are_sound_and_rest_on_the_same_dense_models(path):
+    found = load_study(path)
+    assert found.name == path.stem
+    assert found.recipes == load_study(STUDIES[0]).recipes
+    assert all(len({cell.id for cell in cells}) == len(cells) for cells in found.groups.values())
 
 
 def test_a_missing_file_is_named(tmp_path):

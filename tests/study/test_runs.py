@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -10,8 +11,11 @@ import sys
 import numpy as np
 import pytest
 from conftest import make_config, with_random_weights
+from scipy import stats
 from transformers import BertForSequenceClassification, BertModel
 
+import obce
+from obce import tasks
 from obce.readings import Readings, read
 from obce.study import measures, store
 from obce.study.config import load_study
@@ -200,6 +204,39 @@ keep_encoder = [0.001, 0.7]
     good, lines = run_worker(path, out, place, retry_failed=True)
     assert not good and len(lines) == 1
     assert report_of(out)["failed"] == 1
+
+
+def test_ranks_of_the_halves_of_a_corpus(place, finished):
+    path = more(place, "halves.toml", """
+[[grid]]
+tasks = ["mini-sentiment"]
+score = [{score = "std", metric = "plain"}, "random", "merge_radius"]
+texts = 40
+repair = "none"
+stability = "halves"
+keep_encoder = 0.7
+""")  # fmt: skip
+    out = place / "halves"
+    assert run_worker(path, out, place)[0]
+    record = store.load_group(out, ("mini-sentiment", 0))
+    by_score = {cell["settings"]["score"]: cell for cell in record["cells"].values()}
+    assert "spearman_halves" not in by_score["random"]
+    assert 0.5 < by_score["std"]["spearman_halves"] < 1
+    assert by_score["merge_radius"]["spearman_halves"] < by_score["std"]["spearman_halves"]
+    # by hand, from the texts themselves
+    folder = dense_folder(load_study(path), "mini-sentiment", 0, place / "work", None, print, "cpu")
+    model, tokenizer, _ = obce.load_classifier(folder, "mini-sentiment")
+    rows = tasks.load("mini-sentiment", "train", limit=64)
+    drawn = random.Random(0).sample(range(64), 64)[:40]
+    texts = [rows["sentence"][i] for i in drawn]
+    stds = [
+        {group: points.std(axis=0) for group, points in
+         read(model, tokenizer, half, points=10**6).points.items()}
+        for half in (texts[:20], texts[20:])
+    ]  # fmt: skip
+    found = [stats.spearmanr(stds[0][g], stds[1][g]).statistic for g in stds[0]]
+    assert by_score["std"]["spearman_halves"] == pytest.approx(np.mean(found), abs=1e-3)
+    assert "Ranks by one half" in report_text(report_of(out))
 
 
 def test_a_trial_stays_apart(place, finished, run):
