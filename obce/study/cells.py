@@ -63,8 +63,8 @@ def run_cell(group: Group, cell: Cell, work: Path) -> dict[str, Any]:
         with clock.phase("compare"):
             more["spearman_std"] = rank_correlation(scores, group.spread, settings)
             if "stability" in settings:
-                halves = (group.scores({**settings, "half": half}) for half in (0, 1))
-                more["spearman_halves"] = rank_correlation(*halves, settings)
+                first, second = (group.scores({**settings, "half": half}) for half in (0, 1))
+                more["spearman_halves"] = rank_correlation(first, second, settings)
         if settings["repair"] != NONE:
             with clock.phase("repair"):
                 more["repair"] = _repair(group, small, chosen, settings)

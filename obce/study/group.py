@@ -86,13 +86,14 @@ class Group:
         """The first ``texts`` of a shuffled corpus, so that more texts hold the fewer ones; of them
         all, or one ``half``."""
         name, count, draw = settings["corpus"], settings["texts"], settings["draw"]
-        half = {0: slice(0, count // 2), 1: slice(count // 2, count)}.get(settings.get("half"))
+        halves = {None: slice(count), 0: slice(count // 2), 1: slice(count // 2, count)}
+        part = halves[settings.get("half")]
         if name == SENTENCES:
             rows = [str(s) for task in SINGLE for s in rows_of(task, "train", None)["sentence"]]
-            chosen = [rows[i] for i in _drawn(len(rows), count, draw)[half or slice(count)]]
-            return Corpus(chosen, None, _sha256_of(chosen))
+            chosen = [rows[i] for i in _drawn(len(rows), count, draw)[part]]
+            return Corpus([*chosen], None, _sha256_of(chosen))
         data = self.train if name == "own" else rows_of(name, "train", self.limit)
-        rows = data.select(_drawn(len(data), count, draw)[half or slice(count)])
+        rows = data.select(_drawn(len(data), count, draw)[part])
         labels = list(rows["label"]) if name == "own" else None
         return Corpus(list(tasks.texts(rows)), labels, tasks.data_sha256(rows))
 
