@@ -49,25 +49,26 @@ def run_cell(group: Group, cell: Cell, work: Path) -> dict[str, Any]:
         work: a folder for what fine-tuning writes meanwhile.
     """
     settings, clock = cell.settings, _Clock()
+    source = group.before if "order" in settings else group
     more: dict[str, Any] = {}
     if settings["score"] == DROP_LAYERS:
         with clock.phase("score"):
-            small, info = _without_layers(group, settings)
+            small, info = _without_layers(source, settings)
     else:
         with clock.phase("score"):
-            scores = group.scores(settings)
+            scores = source.scores(settings)
             info = dict(scores.info)
         with clock.phase("cut"):
-            chosen = _plan(group, scores, settings)
-            small = cut(group.model, chosen)
+            chosen = _plan(source, scores, settings)
+            small = cut(source.model, chosen)
         with clock.phase("compare"):
-            more["spearman_std"] = rank_correlation(scores, group.spread, settings)
+            more["spearman_std"] = rank_correlation(scores, source.spread, settings)
             if "stability" in settings:
-                first, second = (group.scores({**settings, "half": half}) for half in (0, 1))
-                more["spearman_halves"] = rank_correlation(first, second, settings)
+                one, other = (source.scores({**settings, "half": half}) for half in (0, 1))
+                more["spearman_halves"] = rank_correlation(one, other, settings)
         if settings["repair"] != NONE:
             with clock.phase("repair"):
-                more["repair"] = _repair(group, small, chosen, settings)
+                more["repair"] = _repair(source, small, chosen, settings)
     if settings["again"]:
         with clock.phase("finetune"):
             _finetune(group, small, settings, work)

@@ -58,6 +58,7 @@ else:
 DROP_LAYERS = "drop_layers"
 SENTENCES = "sentences"
 NONE = "none"
+CUT_FIRST = "cut_first"
 RIVALS = ("swaps", "hub_degree", "spectral")  # of this wing: see obce.study.rivals
 
 
@@ -116,12 +117,14 @@ SETTINGS: dict[str, Setting] = {
     "weighting": _choice(DEFAULT_WEIGHTING, *WEIGHTINGS),
     "again": _number(0, lambda v: v >= 0 and math.isfinite(v), "epochs, from 0 on"),
     "teacher": _choice(NONE, NONE, "dense"),
+    "order": _choice("tune_first", "tune_first", "cut_first"),
     "dev_limit": _whole(1000, 2),
     "stability": _choice(NONE, NONE, "halves"),
 }
 """The settings of a cell: how units are scored, on what, how many go, what follows, on how many
-rows of dev it is judged (a fixed sample, all if there are no more); ``stability``: whether the
-score is computed on each half of the texts as well, to compare their ranks."""
+rows of dev it is judged (a fixed sample, all if there are no more). ``order``: whether the model is
+fine-tuned before it is cut, or (``cut_first``) only afterwards, for ``again`` epochs.
+``stability``: whether the score is computed on each half of the texts as well, to compare ranks."""
 
 TEXTS = ("corpus", "texts", "draw", "max_length")
 
@@ -139,6 +142,7 @@ def heard(settings: Mapping[str, Any]) -> dict[str, Any]:
     score, layered = full["score"], reads_layer(settings)
     names = ["score", "dev_limit", "again"]
     names += ["teacher"] if full["again"] else []
+    names += ["order"] * (full["order"] == CUT_FIRST)
     if score == DROP_LAYERS:
         return {name: full[name] for name in SETTINGS if name in (*names, *TEXTS, "keep_encoder")}
     names += ["kinds", "scope", "repair"]
@@ -326,6 +330,8 @@ def _check_together(where: str, settings: Mapping[str, Any]) -> None:
         raise ValueError(f"{where}: shuffle is for scores of a layer's cloud, not for {score}")
     if score == "taylor" and full["corpus"] != "own":
         raise ValueError(f"{where}: taylor needs labels: corpus is the task's own")
+    if full["order"] == CUT_FIRST and not full["again"]:
+        raise ValueError(f"{where}: order {CUT_FIRST} is for cells that are fine-tuned: say again")
     if ("query" in kinds) != ("key" in kinds):
         raise ValueError(f"{where}: query and key units go in pairs: name both kinds, or neither")
 

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from obce import tasks
-from obce.running.loading import load_classifier
+from obce.running.loading import Classifier, load_classifier
 from obce.running.records import load_record, model_sha256, save_record
 from obce.running.training import finetune
 from obce.study.config import Recipe, Study
@@ -59,17 +59,13 @@ def dense_folder(
     folder = work / f"dense-{task}-{seed}-{digest}"
     if (folder / "training.json").is_file():
         return folder
-    begin: Path | None = None
-    if recipe.start is not None:
-        begin = dense_folder(study, recipe.start, 0, work, limit, say, device)
+    begin = start_of(study, task, work, limit, say, device)
     with locked(work / f".{folder.name}.lock", FOREVER):
         if (folder / "training.json").is_file():  # another worker has made it meanwhile
             return folder
         say(f"{task} {seed}: fine-tune the dense model")
         start = time.monotonic()
-        model, tokenizer, _ = load_classifier(
-            begin or recipe.model, task, seed, new_head=begin is not None
-        )
+        model, tokenizer, _ = load_start(begin, recipe, task, seed)
         done = tune(
             model, tokenizer, task, folder, recipe, recipe.epochs, seed, limit, device=device
         )
@@ -78,6 +74,21 @@ def dense_folder(
         facts = {"steps": done.steps, "loss": done.loss, "seconds": seconds}
         save_record({"recipe": record, **facts}, folder / "training.json")
     return folder
+
+
+def start_of(
+    study: Study, task: str, work: Path, limit: int | None, say: Say, device: str
+) -> str | Path:
+    """What a dense model is made from: another task's, which is made now if it is missing."""
+    recipe = study.recipe(task)
+    if recipe.start is None:
+        return recipe.model
+    return dense_folder(study, recipe.start, 0, work, limit, say, device)
+
+
+def load_start(begin: str | Path, recipe: Recipe, task: str, seed: int) -> Classifier:
+    """The model that a dense one is made from, with a new head."""
+    return load_classifier(begin, task, seed, new_head=recipe.start is not None)
 
 
 def tune(

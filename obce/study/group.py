@@ -8,7 +8,7 @@ outputs) for one corpus at a time.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from obce.running.records import environment, model_sha256
 from obce.scores import Scores, score
 from obce.study import measures, rivals
 from obce.study.config import NONE, SENTENCES, TEXTS, Recipe, heard, reads_layer
-from obce.study.dense import least, rows_of, training_facts
+from obce.study.dense import least, load_start, rows_of, training_facts
 from obce.texts import Text
 from obce.units import Group as Units
 from obce.units import count_parameters
@@ -51,15 +51,26 @@ class Corpus(NamedTuple):
 class Group:
     """One task and seed, with the dense model in ``folder``.
 
-    ``limit``: rows of train and dev, for trials; None for a real study.
+    ``begin`` finds what that was made from, if it is asked for. ``limit``: rows of train and dev,
+    for trials; None for a real study. ``tuned``: False for the group :attr:`before`.
     """
 
     def __init__(
-        self, task: str, seed: int, recipe: Recipe, folder: Path, limit: int | None, device: str
+        self,
+        task: str,
+        seed: int,
+        recipe: Recipe,
+        folder: Path,
+        begin: Callable[[], str | Path],
+        limit: int | None,
+        device: str,
+        tuned: bool = True,
     ):
         self.task, self.seed, self.recipe, self.limit = tasks.get_task(task), seed, recipe, limit
-        self.folder, self.device = folder, device
-        self.model, self.tokenizer, _ = load_classifier(folder, task)
+        self.folder, self.begin, self.device = folder, begin, device
+        self.model, self.tokenizer, _ = (
+            load_classifier(folder, task) if tuned else load_start(begin(), recipe, task, seed)
+        )
         self.sha256 = model_sha256(self.model)
         self.short = self.sha256[:8]
         self._dev: dict[int, Dataset] = {}
@@ -68,6 +79,14 @@ class Group:
         # large: one at a time, beside the settings that they are for
         self._readings: tuple[tuple, Readings | None] = (), None
         self._calibration: tuple[tuple, Calibration | None] = (), None
+
+    @cached_property
+    def before(self) -> Group:
+        """The group with the model that is not fine-tuned yet, and has a new head."""
+        return Group(
+            self.task.name, self.seed, self.recipe, self.folder, self.begin, self.limit,
+            self.device, tuned=False,
+        )  # fmt: skip
 
     # data
 
@@ -85,15 +104,18 @@ class Group:
     def corpus(self, settings: Settings) -> Corpus:
         """The first ``texts`` of a shuffled corpus, so that more texts hold the fewer ones; of them
         all, or one ``half``."""
-        name, count, draw = settings["corpus"], settings["texts"], settings["draw"]
-        halves = {None: slice(count), 0: slice(count // 2), 1: slice(count // 2, count)}
-        part = halves[settings.get("half")]
+        name = settings["corpus"]
         if name == SENTENCES:
-            rows = [str(s) for task in SINGLE for s in rows_of(task, "train", None)["sentence"]]
-            chosen = [rows[i] for i in _drawn(len(rows), count, draw)[part]]
-            return Corpus([*chosen], None, _sha256_of(chosen))
-        data = self.train if name == "own" else rows_of(name, "train", self.limit)
-        rows = data.select(_drawn(len(data), count, draw)[part])
+            columns = [rows_of(task, "train", None)["sentence"] for task in SINGLE]
+            data = Dataset.from_dict({"sentence": [text for column in columns for text in column]})
+        else:
+            data = self.train if name == "own" else rows_of(name, "train", self.limit)
+        order = list(range(len(data)))
+        drawn = random.Random(settings["draw"]).sample(order, len(order))[: settings["texts"]]
+        if "half" in settings:
+            middle = len(drawn) // 2
+            drawn = drawn[middle:] if settings["half"] else drawn[:middle]
+        rows = data.select(drawn)
         labels = list(rows["label"]) if name == "own" else None
         return Corpus(list(tasks.texts(rows)), labels, tasks.data_sha256(rows))
 
@@ -235,11 +257,3 @@ def shuffled(readings: Readings, between: str, seed: int) -> Readings:
     return readings.with_points(
         {group: draw.permuted(cloud, axis=axis) for group, cloud in readings.points.items()}
     )
-
-
-def _drawn(rows: int, count: int, draw: int) -> list[int]:
-    return random.Random(draw).sample(range(rows), rows)[:count]
-
-
-def _sha256_of(texts: list[str]) -> str:
-    return tasks.data_sha256(Dataset.from_dict({"sentence": texts}))

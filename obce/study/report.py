@@ -189,7 +189,24 @@ def remarks_of(groups: Sequence[Record]) -> list[str]:
                 f"{group['task']} {group['seed']}: cells of {len(group['dense'])} dense models "
                 f"({', '.join(group['dense'])}); only cells of the same one are compared"
             )
+        if _by_chance(group):
+            found.append(
+                f"{group['task']} {group['seed']}: the dense model is no better than one answer "
+                "for all rows"
+            )
     return found
+
+
+def _by_chance(group: Record) -> bool:
+    """Whether a classifier before the cut is right no more often than its task's usual answer."""
+    if TASKS[group["task"]].is_regression:
+        return False
+    for dense in group["dense"].values():
+        for limit, found in dense["dev"].items():
+            labels, answers = unpack(group["dev"][limit]["labels"]), unpack(found["predictions"])
+            if (labels == answers).mean() <= np.bincount(labels).max() / len(labels):
+                return True
+    return False
 
 
 def _budget_report(cells: Sequence[Cell], tasks: Sequence[str]) -> dict[str, Any]:

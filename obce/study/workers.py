@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from obce.base.files import reason
 from obce.study import store
 from obce.study.cells import run_cell
 from obce.study.config import Cell, GroupKey, Study, plain
-from obce.study.dense import Say, dense_folder, recipe_record
+from obce.study.dense import Say, dense_folder, recipe_record, start_of
 from obce.study.group import Group
 
 FORMAT = 1
@@ -88,8 +89,11 @@ class Worker:
 
     def _run_group(self, key: GroupKey, cells: list[Cell]) -> None:
         task, seed = key
-        folder = dense_folder(self.study, task, seed, self.work, self.limit, self.say, self.device)
-        group = Group(task, seed, self.study.recipe(task), folder, self.limit, self.device)
+        options = self.work, self.limit, self.say, self.device
+        folder = dense_folder(self.study, task, seed, *options)
+        begin = partial(start_of, self.study, task, *options)
+        recipe = self.study.recipe(task)
+        group = Group(task, seed, recipe, folder, begin, self.limit, self.device)
         record = store.load_group(self.out, key) or self._new_record(key, group)
         if group.short not in record["dense"]:
             if record["dense"]:

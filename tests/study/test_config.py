@@ -91,7 +91,7 @@ def test_what_makes_a_difference_makes_another_cell(one, other):
 
 def test_every_setting_is_heard_by_some_score():
     settings = {"score": "persistence_share", "metric": "loss", "shuffle": "texts", "again": 1}
-    settings["stability"] = "halves"
+    settings |= {"stability": "halves", "order": "cut_first"}
     names = {*heard(settings)} | {*heard({"score": "second_order", "level": "light"})}
     assert names | {*heard({"score": "std"})} == {*SETTINGS}
 
@@ -127,6 +127,7 @@ def test_recipes_of_tasks_stand_on_the_common_one():
         ({"score": {"metric": "loss"}}, "names no score"),
         ({"score": {"score": "std", "matric": "loss"}}, "has no 'matric'"),
         ({"score": "merge_radius", "shuffle": "units"}, "shuffle is for scores of a layer's cloud"),
+        ({"order": "cut_first"}, "order cut_first is for cells that are fine-tuned"),
         ({"score": "taylor", "corpus": "sentences"}, "taylor needs labels"),
         ({"corpus": "wikipedia"}, "corpus='wikipedia': one of own, sentences"),
     ],

@@ -173,6 +173,14 @@ def test_the_report_needs_the_records_alone(finished, place):
     assert chance["draws"] == 2 and set(chance["nearer_than"]) == {"drop_layers"}
     text = report_text(report)
     assert "| mini-sentiment | accuracy |" in text and "30 of 400" in text
+    chance = []
+    for seed in (0, 1):
+        record = store.load_group(out, ("mini-sentiment", seed))
+        (dense,) = record["dense"].values()
+        usual = np.bincount(measures.unpack(record["dev"]["30"]["labels"])).max() / 30
+        if dense["dev"]["30"]["metrics"]["accuracy"] <= usual + 1e-9:
+            chance.append(f"mini-sentiment {seed}: the dense model is no better than one answer")
+    assert [remark.split(" for all")[0] for remark in report["remarks"]] == chance
     assert "Ahead:" in text and "corrected for 1 comparisons" in text
     json.dumps(report, allow_nan=False)
 
@@ -237,6 +245,37 @@ keep_encoder = 0.7
     found = [stats.spearmanr(stds[0][g], stds[1][g]).statistic for g in stds[0]]
     assert by_score["std"]["spearman_halves"] == pytest.approx(np.mean(found), abs=1e-3)
     assert "Ranks by one half" in report_text(report_of(out))
+
+
+def test_fine_tuned_again_with_a_teacher_and_cut_before_any_fine_tuning(place, finished):
+    path = more(place, "again.toml", """
+[[grid]]
+tasks = ["mini-similarity"]
+score = {score = "std", metric = "norm"}
+keep_encoder = 0.7
+again = [0, 0.5]
+teacher = ["none", "dense"]
+[[grid]]
+tasks = ["mini-similarity"]
+score = {score = "std", metric = "norm"}
+keep_encoder = 0.7
+again = 0.5
+order = "cut_first"
+""")  # fmt: skip
+    out = place / "again"
+    assert run_worker(path, out, place)[0]
+    (record,) = store.load_groups(out)
+    found = {}
+    for cell in record["cells"].values():
+        settings = cell["settings"]
+        found[settings["again"], settings.get("teacher"), settings.get("order")] = cell
+    assert found.keys() == {
+        (0.0, None, None), (0.5, "none", None), (0.5, "dense", None), (0.5, "none", "cut_first"),
+    }  # fmt: skip
+    assert len({cell["divergence"] for cell in found.values()}) == 4
+    assert len({cell["keep_encoder"] for cell in found.values()}) == 1
+    ranks = {key: cell["spearman_std"] for key, cell in found.items()}
+    assert ranks[0.5, "none", "cut_first"] != ranks[0.5, "none", None] == ranks[0.0, None, None]
 
 
 def test_a_trial_stays_apart(place, finished, run):
@@ -331,7 +370,7 @@ def contents(out):
 def test_killed_after_each_cell_a_study_ends_as_one_that_was_not(place, finished, tmp_path):
     out = tmp_path / "out"
     seen = {}
-    for _ in range(3):
+    for _ in range(2):
         process = subprocess.Popen(command(place, out), stderr=subprocess.PIPE, text=True)
         for line in process.stderr:
             if ", cell " in line:
