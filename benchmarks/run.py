@@ -28,6 +28,7 @@ BENCHMARKS = {
     "million": "a million tokens, streamed through BERT-base",
     "processes": "one corpus on 1, 2 and 4 processes",
     "model_speed": "the compressed model beside the dense one",
+    "first_token": "a classifier's last layer for [CLS] alone, dense and compressed",
     "export": "out of the framework: ONNX, int8, and both with the compression",
     "large": "BERT-large's shape from texts to a small model",
     "own_data": "a user's own rows, up to a million of them",

@@ -31,6 +31,7 @@ from obce.base.settings import (
     DEGREE,
     EMBEDDED,
     EPOCHS,
+    FLOOR,
     HIDDEN_WEIGHT,
     LEARNING_RATE,
     READ_POINTS,
@@ -204,7 +205,21 @@ ScoresFile = Annotated[
     Path | None, typer.Option(help="Scores that obce analyze has written: nothing is analyzed.")
 ]
 CutKinds = Annotated[str, typer.Option(help="Kinds of units that are cut.")]
-ScopeName = Annotated[Scope, typer.Option(help="Where percentiles are taken.")]
+ScopeName = Annotated[
+    Scope,
+    typer.Option(
+        help="Where units are compared: in each layer and kind, in a kind over the network, or all "
+        "at once by score per parameter (global)."
+    ),
+]
+FloorShare = Annotated[
+    float | None,
+    typer.Option(
+        help=f"Fraction of each layer's units of a kind that stays in any case, with --scope "
+        f"global; {FLOOR:g} if left out.",
+        show_default=False,
+    ),
+]
 HeadsName = Annotated[
     Heads | None, typer.Option(help="Whether heads stay equally wide.", show_default=False)
 ]
@@ -413,6 +428,7 @@ def plan(
     level: LevelName = None,
     kinds: CutKinds = ALL_DEFAULT_KINDS,
     scope: ScopeName = "layer",
+    floor: FloorShare = None,
     heads: HeadsName = None,
     multiple_of: MultipleOf = 1,
 ) -> None:
@@ -424,6 +440,7 @@ def plan(
         **{name: values[0] for name, values in targets.items()},
         kinds=[kind.strip() for kind in kinds.split(",")],
         scope=scope,
+        floor=floor,
         heads=heads,
         multiple_of=multiple_of,
         scores_file=str(scores),
@@ -643,6 +660,7 @@ def compress(
     scores: ScoresFile = None,
     kinds: CutKinds = ALL_DEFAULT_KINDS,
     scope: ScopeName = "layer",
+    floor: FloorShare = None,
     heads: HeadsName = None,
     multiple_of: MultipleOf = 1,
     glue_dir: GlueDir = None,
@@ -733,6 +751,7 @@ def compress(
         **{name: values[0] for name, values in targets.items()},
         kinds=[kind.strip() for kind in kinds.split(",")],
         scope=scope,
+        floor=floor,
         heads=heads,
         multiple_of=multiple_of,
         plan_file=str(plan) if plan else None,
@@ -775,7 +794,7 @@ def compress(
     _report(record, out)
 
 
-OF_PLANS = ("kinds", "scope", "heads", "multiple_of", "scores")
+OF_PLANS = ("kinds", "scope", "floor", "heads", "multiple_of", "scores")
 OF_SCORES = ("score", "cloud", "metric", "covariance", "degree", "points")
 
 
@@ -807,6 +826,12 @@ def benchmark(
         str | None, typer.Option(help="Threads of PyTorch, one number or several: 1,2.")
     ] = None,
     repeats: Annotated[int, typer.Option(help="Measurements of each.", min=1)] = 7,
+    first_only: Annotated[
+        bool,
+        typer.Option(
+            "--first-only", help="Time what a classifier needs: the last layer for [CLS] alone."
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="File for the record (JSON).")] = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -820,6 +845,7 @@ def benchmark(
         shapes=[_numbers(shape, "shapes", "x", 2) for shape in shapes.split(",")],
         threads=_numbers(threads, "threads", ",") if threads else None,
         repeats=repeats,
+        first_only=first_only,
         out=out,
         device=device,
         progress=not quiet,

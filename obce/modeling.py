@@ -10,11 +10,16 @@ coordinates are written, are in the safetensors file. Three things differ from t
   the dense head, whatever the width;
 * ``attention.output.dense`` and ``output.dense`` may write some residual coordinates only;
 * widths may be 0: a head, a whole attention or a whole feed-forward may have been removed.
+
+And where nothing but the first token's output is read, as a classifier does, the last layer
+computes that of no other token: see :func:`reads_first_token`.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -240,27 +245,32 @@ class ObceSelfAttention(BertSelfAttention):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         past_key_values: Any = None,
+        asking: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, tokens, hidden) -> (batch, tokens, sum of value widths), attention weights."""
+        """(batch, tokens, hidden) -> (batch, asking, sum of value widths), attention weights.
+
+        ``asking`` (batch, asking, hidden) are the tokens that attend to all tokens: all, if None.
+        """
+        asking = hidden_states if asking is None else asking
         if not self.live:
             batch, tokens = hidden_states.shape[:2]
             eager = self.config._attn_implementation == "eager"
-            none = hidden_states.new_empty(batch, 0, tokens, tokens) if eager else None
-            return hidden_states[..., :0], none
+            none = hidden_states.new_empty(batch, 0, asking.shape[1], tokens) if eager else None
+            return asking[..., :0], none
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
         context, weights = attend(  # weights: (batch, live heads, tokens, tokens), if eager
             self,
-            self.heads(self.query(hidden_states), self.spread_pairs),
+            self.heads(self.query(asking), self.spread_pairs),
             self.heads(self.key(hidden_states), self.spread_pairs),
             self.heads(self.value(hidden_states), self.spread_values),
             attention_mask,
             dropout=self.dropout.p if self.training else 0.0,
             scaling=self.scaling,
             **kwargs,
-        )  # context: (batch, tokens, live heads, width)
+        )  # context: (batch, asking, live heads, width)
         if self.join is not None:
             return self.join(context.flatten(-2)), weights
         return context[..., : self.value_widths[self.live[0]]].flatten(-2), weights
@@ -310,6 +320,7 @@ class ObceLayer(BertLayer):
         self.attention.output = Residual(config, sum(widths["value"]), widths["attention_output"])
         self.intermediate = Intermediate(config, inner)
         self.output = Residual(config, inner, widths["output"])
+        self.is_last = layer_idx == config.num_hidden_layers - 1
 
     def forward(
         self,
@@ -318,10 +329,19 @@ class ObceLayer(BertLayer):
         encoder_hidden_states: Any = None,
         encoder_attention_mask: Any = None,
         past_key_values: Any = None,
+        first_only: bool = False,
         **kwargs: Any,
     ) -> torch.Tensor:
-        attended, _ = self.attention.self(hidden_states, attention_mask, **kwargs)
-        hidden_states = self.attention.output(attended, hidden_states)
+        """(batch, tokens, hidden) -> the same; with ``first_only`` the last layer gives (batch, 1,
+        hidden). Masks that are not (batch, heads, tokens, tokens), of kernels that have their own,
+        are not cut to the first token; there the whole layer is computed."""
+        stream = hidden_states
+        whole_mask = attention_mask is not None and getattr(attention_mask, "ndim", 0) != 4
+        if first_only and self.is_last and not whole_mask:
+            stream = hidden_states[:, :1]
+            attention_mask = None if attention_mask is None else attention_mask[:, :, :1]
+        attended, _ = self.attention.self(hidden_states, attention_mask, asking=stream, **kwargs)
+        hidden_states = self.attention.output(attended, stream)
         return self.output(self.intermediate(hidden_states), hidden_states)
 
 
@@ -356,12 +376,32 @@ class CompressedBert(BertPreTrainedModel):
         super().save_pretrained(save_directory, **kwargs)
 
 
+def reads_first_token(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Of a head that reads the pooler only: its forward pass, with the last layer for one token.
+
+    The pooler reads the first token, [CLS]. So in the last layer the other tokens' queries,
+    residuals and feed-forward are computed for nobody; their keys and values are needed. The
+    logits are the same, to rounding. Who asks for hidden states or attentions gets all of them;
+    so does who calls ``model.bert`` itself.
+    """
+
+    @functools.wraps(forward)  # the signature, too, by which transformers' Trainer sorts inputs
+    def first_token(self: Any, *args: Any, **kwargs: Any) -> Any:
+        names = ("output_hidden_states", "output_attentions")
+        asked = any(kwargs.get(name) or getattr(self.config, name, False) for name in names)
+        return forward(self, *args, first_only=not asked, **kwargs)
+
+    return first_token
+
+
 class ObceBertModel(CompressedBert, BertModel):
     """``BertModel``, compressed."""
 
 
 class ObceBertForSequenceClassification(CompressedBert, BertForSequenceClassification):
     """``BertForSequenceClassification``, compressed."""
+
+    forward = reads_first_token(BertForSequenceClassification.forward)
 
 
 class ObceBertForMaskedLM(CompressedBert, BertForMaskedLM):
@@ -383,9 +423,13 @@ class ObceBertForQuestionAnswering(CompressedBert, BertForQuestionAnswering):
 class ObceBertForMultipleChoice(CompressedBert, BertForMultipleChoice):
     """``BertForMultipleChoice``, compressed."""
 
+    forward = reads_first_token(BertForMultipleChoice.forward)
+
 
 class ObceBertForNextSentencePrediction(CompressedBert, BertForNextSentencePrediction):
     """``BertForNextSentencePrediction``, compressed."""
+
+    forward = reads_first_token(BertForNextSentencePrediction.forward)
 
 
 AUTO_CLASSES = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from torch import nn
 
 from obce.base.checks import check_choice
 from obce.base.files import read_json, replacing
-from obce.base.settings import DEFAULT_KINDS, HEADS, LEVELS, SCOPES, TOLERANCE
+from obce.base.settings import DEFAULT_KINDS, FLOOR, HEADS, LEVELS, SCOPES, TOLERANCE
 from obce.units import KINDS, READS, Group, Parameters, Shape, count_parameters, shape_of
 
 FORMAT = "obce plan 2"
@@ -48,6 +49,7 @@ INFO: dict[str, tuple[type, ...]] = {
     "level": (str,),
     "kinds": (list,),
     "scope": (str,),
+    "floor": (int, float),
     "heads": (str,),
     "multiple_of": (int,),
 }
@@ -97,6 +99,18 @@ class Plan:
             if not np.array_equal(self.kept[layer, "query"], self.kept[layer, "key"]):
                 raise ValueError(f"layer {layer}: query and key units must go in pairs")
         self.kept = _without_dead(self.shape, self.kept)
+
+    @classmethod
+    def whole(cls, model: nn.Module) -> Plan:
+        """The plan that cuts nothing. :func:`obce.cut <obce.surgery.cut>` makes of it the dense
+        model in a compressed one's form, which a fair timing compares with.
+
+        Raises:
+            ValueError: no dense BERT.
+        """
+        shape = shape_of(model)
+        kept = {group: np.arange(shape.width(group[1])) for group in shape.groups()}
+        return cls(shape, kept, count_parameters(model))
 
     def counts(self, layer: int) -> dict[str, int]:
         """Number of units kept in one layer, per kind."""
@@ -308,6 +322,7 @@ def plan(
     keep_encoder: float | None = None,
     kinds: Sequence[str] = DEFAULT_KINDS,
     scope: str = "layer",
+    floor: float | None = None,
     heads: str | None = None,
     multiple_of: int = 1,
 ) -> Plan:
@@ -326,10 +341,16 @@ def plan(
             outside heads get a percentile of their own that makes up for it.
         kinds: the kinds that are cut; query and key go together.
         scope: ``layer``: percentiles within each layer and kind; ``network``: within each kind
-            over all layers.
+            over all layers; ``global``: over all kinds and layers at once, by score per parameter
+            that goes with the unit. There the scores of all kinds and layers must be in one unit,
+            such as shares of one loss: that is the caller's to see to. A query-key pair has the
+            geometric mean of its two scores.
+        floor: with ``scope="global"``, the fraction of each layer's units of each kind (of each
+            head's, where heads are equal) that stays in any case, the best ones; 0.1 if left out.
         heads: ``equal``: each head of a layer loses equally many units (percentiles within the
-            head), which runs fastest; ``free``: percentiles over the layer, heads may become
-            unequal. ``equal`` is the default where ``scope`` is ``layer``.
+            head; globally, the heads' n-th units go together, by the mean of their scores), which
+            runs fastest; ``free``: percentiles over the layer, heads may become unequal.
+            ``equal`` is the default where ``scope`` is ``layer``.
         multiple_of: round the number of units that stay, in each head and in each layer's other
             kinds, to the nearest multiple (8, say); never to none where some were to stay, and
             never above what there is. With a budget, the kinds outside heads then make up for
@@ -351,7 +372,7 @@ def plan(
     """
     shape, dense = shape_of(model), count_parameters(model)
     heads = heads or ("equal" if scope == "layer" else "free")
-    _check_choices(kinds, scope, heads)
+    _check_choices(kinds, scope, heads, floor)
     if type(multiple_of) is not int or not 1 <= multiple_of <= shape.hidden:
         raise ValueError(f"multiple_of={multiple_of}: a whole number from 1 to {shape.hidden}")
     target, value = _the_target(
@@ -359,9 +380,15 @@ def plan(
     )
     info = {**getattr(scores, "info", {}), target: value}
     info |= {"kinds": list(kinds), "scope": scope, "heads": heads}
+    if scope == "global":
+        floor = info["floor"] = FLOOR if floor is None else floor
     if multiple_of > 1:
         info["multiple_of"] = multiple_of
-    quantiles = _quantiles(shape, _checked_scores(shape, scores, kinds), scope, heads)
+    checked = _checked_scores(shape, scores, kinds)
+    if scope == "global":
+        quantiles = _global_quantiles(shape, checked, heads, info["floor"])
+    else:
+        quantiles = _quantiles(shape, checked, scope, heads)
     cuts = _Cuts(shape, dense, quantiles, multiple_of, info)
     if target == "level":
         check_choice("level", value, LEVELS)
@@ -381,7 +408,7 @@ def _the_target(**targets: Any) -> tuple[str, Any]:
     return given.popitem()
 
 
-def _check_choices(kinds: Sequence[str], scope: str, heads: str) -> None:
+def _check_choices(kinds: Sequence[str], scope: str, heads: str, floor: float | None) -> None:
     for kind in kinds:
         check_choice("kind", kind, KINDS)
     if not kinds:
@@ -391,7 +418,13 @@ def _check_choices(kinds: Sequence[str], scope: str, heads: str) -> None:
     check_choice("scope", scope, SCOPES)
     check_choice("heads", heads, HEADS)
     if scope == "network" and heads == "equal":
-        raise ValueError("heads='equal' needs scope='layer': over the network, heads differ")
+        raise ValueError(
+            "heads='equal' needs scope='layer' or 'global': over the network, heads differ"
+        )
+    if floor is not None and scope != "global":
+        raise ValueError(f"floor={floor:g} is for scope='global', not for {scope!r}")
+    if floor is not None and not 0 <= floor <= 1:
+        raise ValueError(f"floor={floor:g}: it must be from 0 to 1")
 
 
 def _checked_scores(shape: Shape, scores: Mapping, kinds: Sequence[str]) -> dict[Group, np.ndarray]:
@@ -444,6 +477,40 @@ def _quantiles(
     return quantiles
 
 
+def _global_quantiles(
+    shape: Shape, scores: dict[Group, np.ndarray], heads: str, floor: float
+) -> dict[Group, np.ndarray]:
+    """Each unit's quantile among those of all kinds and layers, ranked by score per parameter.
+
+    With equal heads the n-th lowest units of a layer's heads are one step: they have the mean of
+    their scores and go together. Units of the floor are infinitely high: they never go.
+    """
+    keys, falls = [], []
+    for number, ((_, kind), values) in enumerate(sorted(scores.items())):
+        in_heads = heads == "equal" and kind in PAIRED
+        rows = values.astype(np.float64).reshape(shape.heads if in_heads else 1, -1)
+        ranks, width = _ranks(rows), rows.shape[1]
+        worth = np.sort(rows, axis=1).mean(0) / _parameters_of_unit(shape, kind)  # by rank
+        keys.append(np.stack([worth[ranks], np.full_like(rows, number), ranks]).reshape(3, -1))
+        stays = math.ceil(round(floor * width, 6))  # 0.1 * 30 is a little more than 3
+        falls.append((ranks < width - stays).ravel())
+    may_go = np.concatenate(falls)
+    _, step, sizes = np.unique(
+        np.concatenate(keys, axis=1)[:, may_go], axis=1, return_inverse=True, return_counts=True
+    )
+    quantiles = np.full(len(may_go), np.inf)
+    quantiles[may_go] = ((sizes.cumsum() - sizes / 2) / len(may_go))[step.ravel()]
+    starts = np.cumsum([len(fall) for fall in falls])[:-1]
+    return dict(zip(sorted(scores), np.split(quantiles, starts), strict=True))
+
+
+def _parameters_of_unit(shape: Shape, kind: str) -> int:
+    """Parameters that go with one unit (or pair) of a layer that is whole otherwise."""
+    full = shape.full
+    one_less = {name: full[name] - 1 for name in (("query", "key") if kind == "pair" else (kind,))}
+    return shape.layer_parameters(full) - shape.layer_parameters(full | one_less)
+
+
 def _ranks(rows: np.ndarray) -> np.ndarray:
     """Ranks within each row, from 0 for the lowest."""
     return rows.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
@@ -481,7 +548,7 @@ class _Cuts:
             (float(quantile), number)
             for number, ((_, kind), values) in enumerate(sorted(self.quantiles.items()))
             if not (outside_heads and kind in PAIRED)
-            for quantile in np.unique(values)
+            for quantile in np.unique(values[np.isfinite(values)])
         )
 
     def solve(self, target: str, fraction: float) -> Plan:
@@ -494,8 +561,9 @@ class _Cuts:
                 getattr(self.plan(step, in_heads), target) for step in (steps[0], steps[-1])
             )
             if not nearest and not least - TOLERANCE <= fraction <= most + TOLERANCE:
+                floor = f" with floor={self.info['floor']:g}" if "floor" in self.info else ""
                 raise ValueError(
-                    f"{target}={fraction} cannot be reached by cutting these kinds: "
+                    f"{target}={fraction} cannot be reached by cutting these kinds{floor}: "
                     f"from {least:.4f} to {most:.4f} can"
                 )
             around = self._around(steps, in_heads, target, fraction)

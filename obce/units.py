@@ -100,18 +100,23 @@ class Shape:
         layer_norms = 2 * 2 * d
         return attention_in + attention_out + feed_forward_in + feed_forward_out + layer_norms
 
-    def layer_multiply_adds(self, counts: dict[str, int], tokens: int) -> int:
+    def layer_multiply_adds(
+        self, counts: dict[str, int], tokens: int, asking: int | None = None
+    ) -> int:
         """Multiply-adds of one layer that keeps ``counts[kind]`` units, for one text of ``tokens``.
 
         Each weight of the six maps meets each token once. In attention each pair of tokens costs
         one multiply-add for each query-key pair of units (the score) and one for each value unit
-        (the mean). Biases, softmax, GELU and LayerNorms are left out.
+        (the mean). Biases, softmax, GELU and LayerNorms are left out. Where the layer's outputs of
+        some tokens only are read, ``asking`` is their number: of the others it needs no more than
+        keys and values.
         """
-        d = self.hidden
-        inputs = counts["query"] + counts["key"] + counts["value"]
-        weights = inputs * d + counts["value"] * counts["attention_output"]
-        weights += counts["intermediate"] * (d + counts["output"])
-        return tokens * weights + tokens**2 * (counts["query"] + counts["value"])
+        d, asking = self.hidden, tokens if asking is None else asking
+        of_all = (counts["key"] + counts["value"]) * d
+        of_asking = counts["query"] * d + counts["value"] * counts["attention_output"]
+        of_asking += counts["intermediate"] * (d + counts["output"])
+        pairs = asking * tokens * (counts["query"] + counts["value"])
+        return tokens * of_all + asking * of_asking + pairs
 
     @classmethod
     def of(cls, config: BertConfig) -> Shape:
@@ -225,7 +230,9 @@ def shape_of(model: nn.Module) -> Shape:
     return Shape.of(dense_bert(model).config)
 
 
-def count_multiply_adds(model: nn.Module, texts: int = 1, tokens: int = 128) -> int:
+def count_multiply_adds(
+    model: nn.Module, texts: int = 1, tokens: int = 128, first_only: bool = False
+) -> int:
     """Multiply-adds of one forward pass of the BertModel inside ``model``, dense or compressed.
 
     The encoder by :meth:`Shape.layer_multiply_adds`, and the pooler; embeddings are looked up and
@@ -233,6 +240,8 @@ def count_multiply_adds(model: nn.Module, texts: int = 1, tokens: int = 128) -> 
 
     Args:
         texts, tokens: the size of the batch.
+        first_only: whether the last layer's output is computed for each text's first token alone,
+            as a compressed classifier does.
 
     Returns:
         multiply-adds; twice as many floating-point operations (FLOPs).
@@ -255,7 +264,8 @@ def count_multiply_adds(model: nn.Module, texts: int = 1, tokens: int = 128) -> 
         layers = [_counts_of(widths) for widths in config.layer_widths]
     else:
         layers = [shape.full] * shape.layers
-    encoder = sum(shape.layer_multiply_adds(counts, tokens) for counts in layers)
+    encoder = sum(shape.layer_multiply_adds(counts, tokens) for counts in layers[:-1])
+    encoder += shape.layer_multiply_adds(layers[-1], tokens, 1 if first_only else tokens)
     pooler = shape.hidden**2 if getattr(bert, "pooler", None) is not None else 0
     return texts * (encoder + pooler)
 

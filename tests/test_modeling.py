@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import inspect
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import transformers
 from huggingface_hub import HfApi, ModelCard
 from torch import nn
 from transformers import (
@@ -290,6 +292,73 @@ def test_hidden_states_and_attentions(small, inputs):
     real = inputs["attention_mask"] / inputs["attention_mask"].sum(1, keepdim=True)
     expected = real[:, None].expand(texts, tokens, tokens)
     torch.testing.assert_close(out.attentions[0][:, 2], expected)
+
+
+# The last layer for the first token alone. That the logits are the dense model's for any plan,
+# test_surgery.py shows; here, where less is computed, and where it is not.
+
+
+def seen_by(module):
+    """The shapes that a module gives, in a list that grows with every pass."""
+    shapes = []
+    module.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))
+    return shapes
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_classifiers_last_layer_is_for_the_first_token(
+    tiny_classifier, small, inputs, attention, padded, whole
+):
+    """The same logits, and the same gradients, as with all tokens, whatever was cut."""
+    model = obce.cut(tiny_classifier, obce.Plan.whole(tiny_classifier)) if whole else small
+    model.set_attn_implementation(attention)
+    if not padded:
+        inputs = {name: tensor[:, :5] for name, tensor in inputs.items()}
+        del inputs["attention_mask"]
+    texts, tokens = inputs["input_ids"].shape
+    layers = [seen_by(layer) for layer in model.bert.encoder.layer]
+    found = model(**inputs).logits
+    found.square().sum().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad()
+    expected = model.classifier(model.bert(**inputs).pooler_output)  # all tokens
+    expected.square().sum().backward()
+    one, every = (texts, 1, 24), (texts, tokens, 24)
+    assert layers == [[every, every], [every, every], [one, every]]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for name, parameter in model.named_parameters():
+        scale = parameter.grad.abs().max().item() if parameter.numel() else 1.0
+        torch.testing.assert_close(
+            gradients[name], parameter.grad, rtol=1e-4, atol=1e-5 * scale + 1e-6
+        )
+
+
+def test_whoever_asks_for_more_gets_every_token(small, inputs):
+    expected = logits(small, inputs)
+    every = (*inputs["input_ids"].shape, 24)
+    last = seen_by(small.bert.encoder.layer[-1])
+    small.set_attn_implementation("eager")
+    for more in ({"output_hidden_states": True}, {"output_attentions": True}):
+        torch.testing.assert_close(small(**inputs, **more).logits, expected)
+    small.config.output_hidden_states = True
+    torch.testing.assert_close(small(**inputs).logits, expected)
+    assert last == [every] * 3
+
+
+@pytest.mark.parametrize("auto", AUTO_CLASSES)
+def test_heads_of_tokens_keep_all_of_them(tiny_config, auto):
+    name = AUTO_CLASSES[auto].__name__.removeprefix("Obce")
+    dense = getattr(transformers, name)(tiny_config).eval()
+    model = obce.cut(dense, obce.Plan.whole(dense))
+    bert = model if auto == "AutoModel" else model.bert
+    last = seen_by(bert.encoder.layer[-1])
+    ids = torch.tensor([[101, 2023, 2003, 102]])
+    model(ids[None] if "MultipleChoice" in auto else ids)
+    pooled = ("SequenceClassification", "MultipleChoice", "NextSentencePrediction")
+    assert last == [(1, 1 if auto.endswith(pooled) else 4, 24)]
+    assert inspect.signature(model.forward) == inspect.signature(dense.forward)
 
 
 def test_half_precision_keeps_row_numbers_whole(small, folder, inputs):

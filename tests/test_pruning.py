@@ -269,6 +269,99 @@ def test_over_the_network_a_whole_layer_can_go():
     assert [plan.counts(layer)["intermediate"] for layer in (0, 1)] == [0, 8]
 
 
+# All kinds and layers at once, by hand: of "small" (hidden size 8) a value or an intermediate unit
+# has 9 + 8 parameters, a pair 2 x 9, a row of a residual map 8.
+
+
+def at_once(scores, **options):
+    return obce.plan(MODELS["small"], scores, scope="global", **options)
+
+
+def test_globally_the_least_score_per_parameter_goes_whatever_the_kind():
+    """In turn go 0.5 (intermediate, layer 1), 1 (value, layer 0), 1.5, 2, ... 5.5, 6; the two best
+    of eight stay; then it is layer 0's intermediate units' turn."""
+    eight = np.arange(1.0, 9)
+    scores = for_all(SHAPES["small"], np.ones) | {
+        (0, "value"): eight,
+        (0, "intermediate"): 10 * eight,
+        (1, "value"): 100 * eight,
+        (1, "intermediate"): eight - 0.5,
+    }
+    for percentile, gone in ((25, (4, 0, 0, 4)), (37.5, (6, 0, 0, 6)), (50, (6, 4, 0, 6))):
+        plan = at_once(scores, percentile=percentile, floor=0.25)
+        found = [(i, kind) for i in range(2) for kind in DEFAULT_KINDS]
+        assert [plan.kept[group].tolist() for group in found] == [[*range(n, 8)] for n in gone]
+    assert plan.info["floor"] == 0.25 and plan.info["heads"] == "free"
+    whole = at_once(scores, percentile=100, floor=0.25)
+    assert {whole.counts(i)[kind] for i in range(2) for kind in DEFAULT_KINDS} == {2}
+    with pytest.raises(ValueError, match=r"with floor=0.75: from 0\.\d+ to 1.0000 can"):
+        at_once(scores, keep_encoder=0.5, floor=0.75)
+
+
+def test_globally_a_unit_of_fewer_parameters_needs_a_lower_score():
+    """A pair's 18 parameters with score 9 go first, then 17 with score 17, then 8 with score 9."""
+    scores = for_all(SHAPES["small"], lambda n: np.linspace(900, 999, n))
+    scores |= {(0, "value"): np.array([17.0] + 7 * [900])}
+    scores |= {(0, "output"): np.array([9.0] + 7 * [900])}
+    scores |= {(1, "query"): np.array(7 * [900] + [27.0]), (1, "key"): np.array(7 * [900] + [3.0])}
+    order = [(1, "key"), (0, "value"), (0, "output")]
+    for number in range(1, 4):  # of 80: a pair counts once
+        plan = at_once(scores, percentile=100 * number / 80, kinds=KINDS)
+        cut = {group for group, kept in plan.kept.items() if len(kept) < 8}
+        assert cut - {(1, "query")} == set(order[:number])
+
+
+def test_globally_equal_heads_lose_their_nth_units_together():
+    """Heads of layer 0: 1, 2, 3, 4 and 50, 60, 70, 80, so steps of 25.5, 31, 36.5 and 42."""
+    scores = for_all(SHAPES["small"], lambda n: np.linspace(500, 600, n))
+    scores[0, "value"] = np.array([4.0, 3, 2, 1, 50, 60, 70, 80])
+    scores[0, "intermediate"] = np.array([26.0, 32, 900, 901, 902, 903, 904, 905])
+    order = [([0, 1, 2, 5, 6, 7], 8), ([0, 1, 2, 5, 6, 7], 7), ([0, 1, 6, 7], 7), ([0, 1, 6, 7], 6)]
+    for units, (values, inner) in zip((2, 3, 5, 6), order, strict=True):
+        plan = at_once(scores, percentile=100 * units / 32, heads="equal", floor=0)
+        assert plan.kept[0, "value"].tolist() == values
+        assert plan.counts(0)["intermediate"] == inner
+        assert len(set(plan.head_widths(0, "value"))) == 1
+    free = at_once(scores, percentile=100 * 4 / 32, floor=0)
+    assert free.head_widths(0, "value") == [0, 4]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    fraction=st.floats(0.35, 0.95),
+    floor=st.sampled_from([0.05, 0.1, 0.3]),
+    kinds=st.sampled_from([FOUR, KINDS, ("value", "intermediate")]),
+    heads=st.sampled_from(["equal", "free"]),
+    seed=st.integers(0, 9),
+)
+def test_globally_a_budget_is_met_above_the_floor_and_nothing_better_went(
+    fraction, floor, kinds, heads, seed
+):
+    model, shape = MODELS["MiniLM"], SHAPES["MiniLM"]
+    draw = np.random.default_rng(seed)
+    scores = for_all(shape, lambda n: draw.lognormal(draw.normal(), 1, n))
+    options = {"kinds": kinds, "scope": "global", "floor": floor, "heads": heads}
+    try:
+        plan = obce.plan(model, scores, keep_encoder=fraction, **options)
+    except ValueError as error:
+        least = obce.plan(model, scores, percentile=100, **options).keep_encoder
+        assert "can" in str(error) and fraction < least + 0.02
+        return
+    assert plan.keep_encoder == pytest.approx(fraction, abs=0.001)
+    for layer in range(shape.layers):
+        for kind in {*kinds} - {"query", "key"}:
+            assert len(plan.kept[layer, kind]) >= floor * shape.width(kind)
+        if heads == "equal":
+            assert len(set(plan.head_widths(layer, "value"))) == 1
+    if kinds == DEFAULT_KINDS and heads == "free" and "percentile_in_heads" not in plan.info:
+        groups = [group for group in scores if group[1] in kinds]  # units of one size
+        gone = np.concatenate([np.delete(scores[group], plan.kept[group]) for group in groups])
+        for group in groups:
+            stayed = np.sort(scores[group][plan.kept[group]])
+            above_floor = stayed[: len(stayed) - int(np.ceil(floor * len(scores[group])))]
+            assert above_floor.min(initial=np.inf) > gone.max()
+
+
 def test_per_layer_free_heads_become_unequal():
     scores = random_scores(SHAPES["small"])
     scores[0, "value"] = np.array([0, 0, 0, 9, 9, 9, 9, 9])
@@ -405,6 +498,8 @@ def test_the_summary_states_what_a_record_needs():
         ({"percentile": 50, "scope": "model"}, "unknown scope 'model'; there are layer, network"),
         ({"percentile": 50, "heads": "same"}, "unknown heads 'same'; there are equal, free"),
         ({"percentile": 50, "scope": "network", "heads": "equal"}, "heads='equal' needs"),
+        ({"percentile": 50, "floor": 0.1}, "floor=0.1 is for scope='global', not for 'layer'"),
+        ({"percentile": 50, "scope": "global", "floor": 2}, "floor=2: it must be from 0 to 1"),
     ],
 )
 def test_bad_requests_are_refused(options, message):

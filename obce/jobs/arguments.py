@@ -319,6 +319,7 @@ class Cut:
     level: str | None = None
     kinds: Sequence[str] = DEFAULT_KINDS
     scope: str = "layer"
+    floor: float | None = None
     heads: str | None = None
     multiple_of: int = 1
     plan_file: str | None = None
@@ -354,6 +355,10 @@ class Cut:
         for kind in self.kinds:
             check_choice("kind", kind, KINDS)
         check_choice("scope", self.scope, SCOPES)
+        if self.floor is not None and self.scope != "global":
+            raise ValueError(f"floor={self.floor:g} is for scope global, not for {self.scope}")
+        if self.floor is not None and not 0 <= self.floor <= 1:
+            raise ValueError(f"floor={self.floor:g}: it must be from 0 to 1")
         if self.heads is not None:
             check_choice("heads", self.heads, HEADS)
         check_choice("repair", self.repair, REPAIRS)
@@ -365,6 +370,7 @@ class Cut:
         names = [*TARGETS, "repair"]
         if self.plan_file is None:
             names += ["scope", "heads", "multiple_of"]
+            names += ["floor"] if self.scope == "global" else []
         if self.repair != "none":
             names += ["repair_texts"]
         if self.repair == "least_squares":
@@ -393,6 +399,6 @@ class Cut:
     def plan(self, model: PreTrainedModel, scores: Mapping[Group, np.ndarray]) -> Plan:
         from obce.pruning import plan
 
-        names = (*TARGETS, "scope", "heads", "multiple_of")
+        names = (*TARGETS, "scope", "floor", "heads", "multiple_of")
         options = {name: getattr(self, name) for name in names}
         return plan(model, scores, kinds=self.kinds, **options)

@@ -26,8 +26,9 @@ from obce.jobs.progress import bars, stage
 from obce.jobs.scoring import score_units
 from obce.pruning import Plan
 from obce.repairs import repair
+from obce.running.loading import Classifier
 from obce.running.records import STAGES, model_name, save_sealed
-from obce.running.speed import time_side_by_side
+from obce.running.speed import alike, time_side_by_side
 from obce.scores import Scores
 from obce.surgery import cut
 from obce.texts import length_limit
@@ -314,8 +315,11 @@ class _Compression:
         timing: bool,
     ) -> dict[str, Any]:
         def time() -> dict[str, dict[str, Any]]:
+            models = {"dense": dense, "compressed": small}
+            if isinstance(dense, Classifier):  # which computes the last layer for [CLS] alone
+                models["dense alike"] = dense._replace(model=alike(dense.model))
             return time_side_by_side(
-                {"dense": dense, "compressed": small},
+                models,
                 tasks.texts(self.judge.judged.select(range(min(1000, len(self.judge.judged))))),
                 progress=bars(self.progress),
                 max_length=self.tuning.max_length,

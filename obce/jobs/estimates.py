@@ -11,6 +11,7 @@ from obce.base.settings import TIMING_ROUNDS
 from obce.jobs.arguments import Analysis, Cut, Tuning
 from obce.jobs.judges import Judge, Labelled, LoadedModel
 from obce.jobs.progress import say
+from obce.running.loading import Classifier
 from obce.running.speed import time_per_1000
 from obce.running.tables import duration
 
@@ -85,5 +86,6 @@ def planned(
         training("fine-tune again", again, TRAINING + (TEACHING if tuning.teacher else 0))
         stages.append(("judge: fine-tuned", judged, 1.0))
     if timing:
-        stages.append(("time both models", min(1000, judged), 2.0 * TIMING_ROUNDS))
+        models = 3.0 if isinstance(loaded, Classifier) else 2.0  # the dense one in two forms
+        stages.append(("time both models", min(1000, judged), models * TIMING_ROUNDS))
     return stages

@@ -143,20 +143,15 @@ def _outputs(
     if head in WORDS:
         hidden = bert(**batch).last_hidden_state
         return hidden, model.get_submodule("cls.predictions")(hidden[where])
-    seen: list[torch.Tensor] = []
-    hook = bert.register_forward_hook(lambda *call: seen.append(call[-1].last_hidden_state))
-    try:
-        if head == "multiple choice":  # (texts, choices, tokens)
-            found = model(**{name: tensor.unsqueeze(1) for name, tensor in batch.items()})
-        else:
-            found = model(**batch)
-    finally:
-        hook.remove()
+    if head == "multiple choice":  # (texts, choices, tokens)
+        batch = {name: tensor.unsqueeze(1) for name, tensor in batch.items()}
+    found = model(**batch, output_hidden_states=True)
+    hidden = found.hidden_states[-1]
     if head == "question answering":
         logits = torch.cat([found.start_logits, found.end_logits])
         outside = torch.finfo(logits.dtype).min / 2
-        return seen[0], logits.masked_fill(~real.repeat(2, 1), outside)
-    return seen[0], found.logits[where] if head == "token classification" else found.logits
+        return hidden, logits.masked_fill(~real.repeat(2, 1), outside)
+    return hidden, found.logits[where] if head == "token classification" else found.logits
 
 
 class _Sums:

@@ -17,12 +17,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from obce.base.checks import check_positive
 from obce.base.devices import inference, pick_device
 from obce.base.settings import BATCH_SIZE, LENGTH, SHAPES, TIMING_ROUNDS
+from obce.pruning import Plan
 from obce.running.heads import Loaded
 from obce.running.loading import Classifier
 from obce.running.records import environment, spread
 from obce.running.tables import text_table
+from obce.surgery import cut
 from obce.texts import Text, encode, length_limit, padded, sorted_batches
-from obce.units import count_multiply_adds, count_parameters, find_bert
+from obce.units import count_multiply_adds, count_parameters, find_bert, is_compressed
 
 SHORTEST = 0.02  # seconds: a measurement repeats a shorter pass until it is as long
 
@@ -109,6 +111,7 @@ def benchmark(
     shapes: Sequence[tuple[int, int]] = SHAPES,
     threads: int | Sequence[int] | None = None,
     repeats: int = 7,
+    first_only: bool = False,
     device: str = "auto",
     progress: bool = False,
 ) -> Benchmark:
@@ -124,6 +127,9 @@ def benchmark(
         shapes: texts and tokens of each batch.
         threads: of PyTorch on a CPU, one number or several; left alone if left out.
         repeats: measurements of each model, batch and number of threads.
+        first_only: time what a classifier's logits need: the last layer's output for [CLS] alone.
+            Compressed classifiers do so (:func:`obce.modeling.reads_first_token`). A dense model
+            is timed in the same form, so that the two differ by what was cut.
         device: where the models run meanwhile: ``auto``, ``cpu`` or ``cuda`` (see
             :mod:`obce.base.devices`).
         progress: whether to show a progress bar.
@@ -149,7 +155,9 @@ def benchmark(
     """
     target = pick_device(device)
     models = {"model": model} if against is None else {"model": model, "against": against}
-    berts = {name: find_bert(one) for name, one in models.items()}
+    berts: dict[str, PreTrainedModel] = {name: find_bert(one) for name, one in models.items()}
+    if first_only:
+        berts = {name: alike(bert) for name, bert in berts.items()}
     numbers = [threads] if isinstance(threads, int) else threads or [torch.get_num_threads()]
     check_positive(repeats=repeats, threads=min(numbers))
     for texts, tokens in shapes:
@@ -158,13 +166,14 @@ def benchmark(
         if tokens > longest:
             raise ValueError(f"texts of {tokens} tokens: this model takes at most {longest}")
     rows = [
-        _row(berts, texts, tokens, number, repeats, target, progress)
+        _row(berts, texts, tokens, number, repeats, first_only, target, progress)
         for number in numbers
         for texts, tokens in shapes
     ]
     result = Benchmark(
         rows=rows,
         repeats=repeats,
+        first_only=first_only,
         device=target.type,
         environment=environment(),
         **_size(model),
@@ -172,6 +181,16 @@ def benchmark(
     if against is not None:
         result["against"] = _size(against)
     return result
+
+
+def alike(model: PreTrainedModel) -> PreTrainedModel:
+    """The model in the form of a compressed one, uncut if it is dense.
+
+    >>> import obce
+    >>> type(alike(obce.load_bert().model)).__name__
+    'ObceBertModel'
+    """
+    return model if is_compressed(model) else cut(model, Plan.whole(model))
 
 
 def _size(model: nn.Module) -> dict[str, Any]:
@@ -186,12 +205,15 @@ def _row(
     tokens: int,
     threads: int,
     repeats: int,
+    first_only: bool,
     device: torch.device,
     progress: bool,
 ) -> dict[str, Any]:
     """The record of one batch and number of threads."""
-    seconds = times(berts, texts, tokens, threads, repeats, device.type, progress)
-    work = {name: count_multiply_adds(bert, texts, tokens) for name, bert in berts.items()}
+    seconds = times(berts, texts, tokens, threads, repeats, device.type, progress, first_only)
+    work = {
+        name: count_multiply_adds(bert, texts, tokens, first_only) for name, bert in berts.items()
+    }
     taken = spread(seconds["model"])
     row = {
         "texts": texts,
@@ -225,6 +247,7 @@ def times(
     repeats: int,
     device: str = "auto",
     progress: bool = False,
+    first_only: bool = False,
 ) -> dict[str, list[float]]:
     """Seconds of one pass of the BertModel inside each of several models, timed in turns.
 
@@ -233,7 +256,8 @@ def times(
         texts, tokens: the size of the batch.
         threads: of PyTorch.
         repeats: measurements of each model.
-        device, progress: as for :func:`benchmark`.
+        device, progress, first_only: as for :func:`benchmark`; with ``first_only`` all models must
+            be compressed ones, or what :func:`alike` makes of them.
 
     Returns:
         ``repeats`` times in seconds for each name.
@@ -251,11 +275,12 @@ def times(
     with running_threads(threads), ExitStack() as stack:
         for bert in berts.values():
             stack.enter_context(inference(bert, device))
-        runs = {name: _measurement(bert, ids) for name, bert in berts.items()}
+        told = {"first_only": True} if first_only else {}
+        runs = {name: _measurement(partial(bert, ids, **told), ids) for name, bert in berts.items()}
         return in_turns(runs, repeats, progress)
 
 
-def _measurement(bert: nn.Module, ids: torch.Tensor) -> Callable[[], float]:
+def _measurement(run: Callable[[], Any], ids: torch.Tensor) -> Callable[[], float]:
     """A function that measures the seconds of one pass.
 
     torch.utils.benchmark's ``Timer`` isn't used: it measures one statement after the other, and
@@ -270,7 +295,7 @@ def _measurement(bert: nn.Module, ids: torch.Tensor) -> Callable[[], float]:
     def seconds(passes: int) -> float:
         start = now()
         for _ in range(passes):
-            bert(ids)
+            run()
         return (now() - start) / passes
 
     first = seconds(1)  # sets up what later passes find ready

@@ -42,13 +42,13 @@ def cut(model, **options):
     return obce.compress(model, obce.plan(model, random_scores(shape_of(model)), **options))
 
 
-def counted(bert, texts, tokens):
+def counted(bert, texts, tokens, **more):
     """What PyTorch counts while the model runs; eager, since its counter misses fused attention
     on a CPU. A multiply-add is two of its operations."""
     bert.set_attn_implementation("eager")
     ids = torch.ones(texts, tokens, dtype=torch.long)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        bert(ids)
+        bert(ids, **more)
     assert counter.get_total_flops() % 2 == 0
     return counter.get_total_flops() // 2
 
@@ -76,6 +76,16 @@ def test_bert_base_at_128_tokens():
     assert count_multiply_adds(base, 8, 128) == 8 * by_hand
 
 
+def test_a_layer_that_is_read_at_some_tokens_by_hand():
+    """As above, and 3 of 10 tokens ask: of the others, keys and values only, (2 + 3) x 4."""
+    shape = Shape(layers=1, hidden=4, heads=2, intermediate=3)
+    counts = {"query": 2, "key": 2, "value": 3, "attention_output": 4, "intermediate": 2}
+    counts["output"] = 1
+    found = shape.layer_multiply_adds(counts, tokens=10, asking=3)
+    assert found == 3 * 50 + 7 * 20 + 3 * 10 * (2 + 3)
+    assert shape.layer_multiply_adds(counts, 10, 10) == shape.layer_multiply_adds(counts, 10)
+
+
 @pytest.mark.parametrize("pooler", [True, False])
 @pytest.mark.parametrize("options", [None, {}, {"kinds": KINDS}])
 @pytest.mark.parametrize(("texts", "tokens"), [(1, 5), (3, 16)])
@@ -87,6 +97,9 @@ def test_the_formula_is_what_torch_counts(options, pooler, texts, tokens):
         kinds = options.get("kinds", ("query", "key", "value", "intermediate"))
         bert = cut(bert, percentile=50, kinds=kinds)
     assert counted(bert, texts, tokens) == count_multiply_adds(bert, texts, tokens)
+    if options is not None:
+        found = count_multiply_adds(bert, texts, tokens, first_only=True)
+        assert counted(bert, texts, tokens, first_only=True) == found
 
 
 def test_unequal_heads_pay_for_their_padding_in_attention_only(tiny_bert):
@@ -334,6 +347,23 @@ def test_one_model_alone(tiny_classifier):
     assert "speed_up" not in found["rows"][0] and "second, ms" not in str(found)
 
 
+def test_for_the_first_token_a_dense_model_is_timed_in_the_same_form(tiny_classifier):
+    small = cut(tiny_classifier, percentile=50)
+    found = obce.benchmark(
+        small, against=tiny_classifier, shapes=[(2, 6)], repeats=1, first_only=True
+    )
+    (row,) = found["rows"]
+    assert row["multiply_adds"] == count_multiply_adds(small, 2, 6, first_only=True)
+    dense = count_multiply_adds(tiny_classifier, 2, 6, first_only=True)
+    assert row["multiply_add_ratio"] == dense / row["multiply_adds"]
+    assert dense < count_multiply_adds(tiny_classifier, 2, 6)
+    alike = speed.alike(tiny_classifier)
+    assert speed.alike(small) is small
+    ids = torch.tensor([[101, 2023, 102]])
+    with torch.no_grad():
+        torch.testing.assert_close(alike(ids).logits, tiny_classifier(ids).logits)
+
+
 def test_runs_take_turns():
     calls = []
     runs = {name: lambda name=name: calls.append(name) or len(calls) for name in "ab"}
@@ -363,7 +393,16 @@ def test_the_command(tiny_classifier, tokenizer, tmp_path):
         model.save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
     arguments = ["benchmark", str(tmp_path / "small"), "--against", str(tmp_path / "dense")]
-    arguments += ["--shapes", "1x4,2x8", "--threads", "1", "--repeats", "2", "--quiet"]
+    arguments += [
+        "--shapes",
+        "1x4,2x8",
+        "--threads",
+        "1",
+        "--repeats",
+        "2",
+        "--quiet",
+        "--first-only",
+    ]
     arguments += ["--out", str(tmp_path / "record.json")]
     done = CliRunner().invoke(cli.app, arguments)
     assert done.exit_code == 0, done.output
