@@ -3,6 +3,7 @@ from . import (
     base,
     homology,
     modeling,
+    pairs,
     plots,
     pruning,
     repairs,
