@@ -4,6 +4,7 @@ from . import (
     homology,
     layer_scores,
     modeling,
+    pairs,
     plots,
     pruning,
     readings,
