@@ -35,6 +35,7 @@ from obce.texts import Encoding, Text, batches, encode, length_limit, model_inpu
 from obce.units import READS, WEIGHTS, dense_bert, find_bert, is_compressed
 
 MEDIAN_TOKENS = 20_000  # that a median is taken of, at least, if there are so many
+SMALL_RIDGE = 1e-3  # below it, sums are taken in float64
 HELD_OUT = 4  # every fourth batch is held out where the ridge is chosen
 
 
@@ -362,9 +363,11 @@ def _layer_norm(layer: Any, kind: str) -> nn.Module:
 
 
 class _Sums(NamedTuple):
-    """What a ridge regression needs of its rows: inputs x and residuals r, in float64.
+    """What a ridge regression needs of its rows, in float64: inputs x, less ``centre``, and
+    residuals r.
 
-    A residual is what is still missing in the map's output. Rows count by their weights.
+    A residual is what is still missing in the map's output. Rows count by their weights. The
+    centre, about the inputs' mean, keeps the products small where units put out large constants.
     """
 
     gram: torch.Tensor  # (inputs, inputs): x^T x
@@ -373,9 +376,11 @@ class _Sums(NamedTuple):
     r: torch.Tensor  # (outputs,)
     squares: torch.Tensor  # (): of all residuals
     rows: torch.Tensor  # (): the sum of their weights
+    centre: torch.Tensor  # (inputs,): the same in all sums of a map
 
     def minus(self, other: _Sums) -> _Sums:
-        return _Sums(*(one - two for one, two in zip(self, other, strict=True)))
+        parts = [one - two for one, two in zip(self[:-1], other[:-1], strict=True)]
+        return _Sums._make([*parts, self.centre])
 
 
 def _refit(
@@ -394,7 +399,7 @@ def _refit(
     The bias is not penalised.
     """
     linear = _map(layer, kind)
-    sums, held = _summed(layer, kind, hidden, wanted, weighting, ridge == "auto")
+    sums, held = _summed(layer, kind, hidden, wanted, ridge, weighting)
     entries = sums.rows.item() * len(linear.bias)
     before = sums.squares.item() / entries
     if not math.isfinite(before):
@@ -425,35 +430,49 @@ def _summed(
     kind: str,
     hidden: list[torch.Tensor],
     wanted: list[torch.Tensor],
+    ridge: float | str,
     weighting: str,
-    hold_out: bool,
 ) -> tuple[_Sums, _Sums]:
-    """The sums over all tokens of all processes; beside them those of the batches held out."""
+    """The sums over all tokens of all processes; beside them, for the choice of a ridge, those of
+    the batches held out.
+
+    A batch's products are taken in float32, in half the time, unless the ridge is too small to
+    cover their rounding; they are added up in float64.
+    """
     linear = _map(layer, kind)
     inputs, outputs = linear.weight.shape[1], len(linear.bias)
     sizes = ((inputs, inputs), (inputs, outputs), (inputs,), (outputs,), (), ())
     options: dict[str, Any] = {"dtype": torch.float64, "device": linear.bias.device}
-    sums, held = (_Sums(*(torch.zeros(size, **options) for size in sizes)) for _ in range(2))
+    exact, hold_out = ridge != "auto" and float(ridge) < SMALL_RIDGE, ridge == "auto"
+    work = torch.float64 if exact else torch.float32
+    centre = torch.zeros(inputs, **options).to(work)
+    if hidden:
+        centre = _inputs(layer, kind, hidden[0]).flatten(0, 1).to(work).mean(dim=0)
+    distributed.from_main(centre)
+    sums, held = (
+        _Sums._make([*(torch.zeros(size, **options) for size in sizes), centre.double()])
+        for _ in range(2)
+    )
     for place, (state, target) in enumerate(zip(hidden, wanted, strict=True)):
         x = _inputs(layer, kind, state)  # (texts, tokens, inputs)
-        r = (target - state - linear(x)).flatten(0, 1).double()  # (rows, outputs)
-        x = x.flatten(0, 1).double()  # (rows, inputs)
-        weight = _weights(target.flatten(0, 1).double(), weighting)
+        r = (target - state - linear(x)).flatten(0, 1).to(work)  # (rows, outputs)
+        x = x.flatten(0, 1).to(work) - centre  # (rows, inputs)
+        weight = _weights(target.flatten(0, 1), weighting).to(work)
         weighted = weight[:, None] * r
         part = (
             x.T @ (weight[:, None] * x),
             x.T @ weighted,
             weight @ x,
             weight @ r,
-            (weighted * r).sum(),
-            weight.sum(),
+            (weighted * r).sum(dtype=torch.float64),
+            weight.sum(dtype=torch.float64),
         )
         for total in (sums, held) if hold_out and place % HELD_OUT == 0 else (sums,):
-            for one, more in zip(total, part, strict=True):
+            for one, more in zip(total[:-1], part, strict=True):
                 one.add_(more)
-    distributed.add_up(*sums)
+    distributed.add_up(*sums[:-1])
     if hold_out:
-        distributed.add_up(*held)
+        distributed.add_up(*held[:-1])
     return sums, held
 
 
@@ -493,11 +512,12 @@ def _solved(
     change[:, rows] = torch.cholesky_solve(
         (sums.cross - count * torch.outer(mean_x, mean_r))[:, rows], torch.linalg.cholesky(centred)
     )
-    return change, bias + mean_r - mean_x @ change
+    return change, bias + mean_r - (sums.centre + mean_x) @ change
 
 
 def _squares_after(sums: _Sums, change: torch.Tensor, shift: torch.Tensor) -> float:
     """The sum of the squared residuals after a change of the weights and the bias."""
+    shift = shift + sums.centre @ change
     return (
         sums.squares.item()
         + (

@@ -95,6 +95,16 @@ def test_silencing_units_takes_at_least_their_shares(points, data):
     assert after <= before - homology.persistence_shares(points)[silent].sum() + 1e-6
 
 
+@given(clouds, st.data())
+def test_the_share_of_a_copy_never_grows_in_company(points, data):
+    unit = data.draw(st.integers(0, points.shape[1] - 1))
+    of_each = []
+    for copies in range(1, 5):
+        columns = np.repeat(points[:, [unit]], copies - 1, axis=1)
+        of_each.append(homology.persistence_shares(np.hstack([points, columns]))[unit])
+    assert (np.diff(of_each) <= 1e-6).all()
+
+
 @given(clouds)
 def test_the_tree_is_minimal(points):
     edges = homology.spanning_tree(points)

@@ -59,7 +59,7 @@ RIDGE = 0.1
 RIDGES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)  # from which ridge="auto" chooses
 Weighting = Literal["none", "layer_norm"]
 WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
-DEFAULT_WEIGHTING: Weighting = "layer_norm"
+DEFAULT_WEIGHTING: Weighting = "none"  # until the study has settled it
 
 ANALYSIS_TEXTS = 512  # texts that a score reads
 ANALYSIS_LENGTH = 64  # tokens to which they are cut

@@ -19,7 +19,7 @@ from obce.base.files import replacing
 from obce.base.lock import alone_in_out
 from obce.jobs import card
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning, contents_sha256, named
-from obce.jobs.estimates import say_stages
+from obce.jobs.estimates import planned, say_stages
 from obce.jobs.folders import check_out, check_same, finished, state_at
 from obce.jobs.judges import Judge, LoadedModel, judge_of
 from obce.jobs.progress import bars, stage
@@ -141,8 +141,10 @@ class _Compression:
         self._check_for(loaded.model)
         source = (self.known and self.known.source) or model_name(loaded.model)
         distributed.by_main(lambda: self._start(resume))
-        say_stages(self.judge, loaded, self.analysis, self.cut, self.tuning, again, timing,
-                   self.state, self.device, self.progress)  # fmt: skip
+        stages = planned(
+            self.judge, loaded, self.analysis, self.cut, self.tuning, again, timing, self.state
+        )
+        say_stages(self.judge, loaded, stages, self.tuning.max_length, self.device, self.progress)
         dense = self._dense(source, loaded, resume)
         small, plan = self._small(source, dense, keep=bool(again))
         if again:

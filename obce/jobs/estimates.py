@@ -28,23 +28,17 @@ Stage = tuple[str, int, float]
 def say_stages(
     judge: Judge,
     loaded: LoadedModel,
-    analysis: Analysis,
-    cut: Cut,
-    tuning: Tuning,
-    again: float,
-    timing: bool,
-    state: dict[str, Any],
+    stages: list[Stage],
+    max_length: int | None,
     device: str,
     progress: bool,
 ) -> None:
     """Print the stages that are still to come, with their rows and a rough guess of the time."""
     if not (progress and distributed.is_main()):
         return
-    stages = planned(judge, loaded, analysis, cut, tuning, again, timing, state)
     texts = tasks.texts(judge.sample(SAMPLE))
     found = time_per_1000(
-        loaded.model, loaded.tokenizer, texts, max_length=tuning.max_length, repeats=1,
-        device=device,
+        loaded.model, loaded.tokenizer, texts, max_length=max_length, repeats=1, device=device,
     )  # fmt: skip
     per_row = found["median"] / 1000
     where = f"{pick_device(device).type}, rough guesses from {len(texts)} texts"

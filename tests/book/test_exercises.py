@@ -63,12 +63,22 @@ WRONG = [
     ("constant_unit", lambda c, lengths: abs(c) * np.sqrt(np.ptp(lengths)), "instead of 1."),
     ("rank_correlation", lambda a, b: np.corrcoef(a, b)[0, 1], "Replace both by their ranks"),
     # chapter 7
+    ("shares_of_tree", lambda points, edges: points.var(axis=0), "instead of [9., 4., 1.]"),
+    (
+        "two_silences",
+        lambda: ([[0, 0], [1, 0], [1, 2]], [[0, 0], [0, 3], [4, 0], [4, 3]]),
+        "the second cloud leaves 9, not less than half of 18",
+    ),
+    ("share_of_copies", lambda points, unit, k: unit, "for [[0., 0.], [0., 3.], [4., 0."),
+    ("heard", lambda n, far, distance: (n * far * distance**2, distance**2), "instead of [3., 1.]"),
+    ("units_for_half", lambda shares: (np.cumsum(shares) < shares.sum() / 2).sum(), "instead of 1"),
+    # chapter 8
     ("queries_and_keys", lambda: 2 / 6, "the maps differ in size"),
     ("survivors", lambda scores, k: np.sort(np.argsort(-scores, kind="stable")[:k]), "of equal"),
     ("megabytes", lambda parameters: parameters / 1e6, "32 bits"),
     ("random_plans", lambda: [1, 2, 3], "three plans are asked for"),
     ("repair_gains", lambda record: [row["repaired"] for row in record["rows"]], "One number"),
-    # chapter 8
+    # chapter 9
     ("gap_bounds", lambda points, width: (0.0, width), "instead of [4., 4.]"),
     ("enough_buckets", lambda n: 2 * n - 1, "for 4 it gives 7 instead of 8"),
     ("hard_to_certify", lambda: range(33), "certify 1: the widest gap must lie inside"),

@@ -54,6 +54,13 @@ from obce.book.exercises.results import (
     repair_gains,
     survivors,
 )
+from obce.book.exercises.shares import (
+    heard,
+    share_of_copies,
+    shares_of_tree,
+    two_silences,
+    units_for_half,
+)
 
 __all__ = [
     "bottleneck_h0",
@@ -71,6 +78,7 @@ __all__ = [
     "gap_bounds",
     "half_of_two_kinds",
     "hard_to_certify",
+    "heard",
     "intensity",
     "keep_encoder",
     "last_edge",
@@ -92,10 +100,14 @@ __all__ = [
     "rounded_range",
     "same_barcode",
     "scores_without_pair",
+    "share_of_copies",
+    "shares_of_tree",
     "smaller_side",
     "speed_up",
     "survivors",
     "swapped",
     "texts_cloud",
+    "two_silences",
+    "units_for_half",
     "without_each",
 ]

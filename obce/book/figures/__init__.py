@@ -40,6 +40,12 @@ from obce.book.figures.results import (
     sizes_and_scores,
     trial_rows,
 )
+from obce.book.figures.shares import (
+    edges_and_legs,
+    held_by_units,
+    split_edges,
+    total_by_power,
+)
 from obce.book.figures.sliders import growing_discs, noise_slider, sliding_scale
 from obce.plots import DARK, save, scores_by_layer, stages, use_book_style
 
@@ -53,7 +59,9 @@ __all__ = [
     "dendrogram_and_barcode",
     "diagram",
     "discs",
+    "edges_and_legs",
     "growing_discs",
+    "held_by_units",
     "last_gaps",
     "lines_by_layer",
     "matched_deaths",
@@ -76,9 +84,11 @@ __all__ = [
     "sliding_scale",
     "sorted_maxima",
     "spanning_tree",
+    "split_edges",
     "stages",
     "token_bars",
     "token_strips",
+    "total_by_power",
     "trial_rows",
     "two_classes",
     "two_fractions",
