@@ -78,7 +78,7 @@ def test_what_makes_no_difference_makes_no_other_cell(one, other):
         ({"score": "std"}, {"score": "std", "cloud": "cls"}),
         ({"score": "persistence_share"}, {"score": "persistence_share", "cloud": "cls"}),
         ({"ridge": "auto"}, {"ridge": 0.1}),
-        ({"weighting": "none"}, {}),
+        ({"weighting": "none"}, {"weighting": "layer_norm"}),
         ({"score": "random"}, {"score": "random", "score_seed": 1}),
         ({"score": "random"}, {"score": "random", "texts": 25}),  # the repair reads them
         ({"score": "persistence_share", "shuffle": "units"}, {"score": "persistence_share"}),
