@@ -229,7 +229,7 @@ def test_the_dense_model_teaches(run, dense, folder):
     status, _, error = run(*alone, "--teacher", "embedded", "--out", folder / "none")
     assert status == 2 and f"teacher embedded has no head for {TASK}" in error
     status, _, error = run(*alone, "--hidden-weight", 1, "--out", folder / "none")
-    assert status == 2 and "--hidden-weight says nothing without --teacher" in error
+    assert status == 2 and "--hidden-weight has no effect without --teacher" in error
 
 
 def test_a_model_of_other_labels_starts_with_a_new_head(run, tokenizer, tmp_path):
@@ -305,7 +305,7 @@ BAD_ARGUMENTS = {
     "a budget out of reach": (["--keep-total", 0.01], "cannot be reached"),
     "an unknown kind": (["--level", "light", "--kinds", "query,keys"], "unknown kind 'keys'"),
     "too wide a multiple": (["--level", "light", "--multiple-of", 999], "from 1 to 24"),
-    "a negative ridge": (["--level", "light", "--ridge", -1], "must not be negative"),
+    "a negative ridge": (["--level", "light", "--ridge", -1], "that is not negative"),
     "half a pair": (["--level", "light", "--kinds", "query"], "go in pairs"),
     "a text longer than the model": (["--level", "light", "--score-length", 4000], "takes 3 to"),
     "training texts longer than the model": (["--level", "light", "--max-length", 4000], "4000"),
