@@ -144,6 +144,18 @@ def test_plan_of_one_job_serves_another(run, dense, folder):
     assert all((kept[0][key] == kept[1][key]).all() for key in kept[0])
 
 
+def test_a_global_plan_keeps_to_its_floor(run, dense, tmp_path):
+    scores = obce.score(None, "magnitude", model=obce.load_bert(dense).model)
+    scores.save(tmp_path / "scores.safetensors")
+    options = ("--scores", tmp_path / "scores.safetensors", "--out", tmp_path / "plan.json")
+    chosen = ("--percentile", 100, "--scope", "global", "--floor", 0.25)
+    assert run("plan", dense, *options, *chosen)[0] == 0
+    plan = obce.Plan.load(tmp_path / "plan.json")
+    assert plan.info["floor"] == 0.25
+    assert {plan.counts(i)["value"] for i in range(3)} == {6}
+    assert {plan.counts(i)["intermediate"] for i in range(3)} == {10}
+
+
 def test_mnli_is_judged_on_both_of_its_dev_sets(run, tokenizer, tmp_path):
     mnli = tmp_path / "glue" / "MNLI"
     mnli.mkdir(parents=True)
@@ -306,6 +318,7 @@ BAD_ARGUMENTS = {
     "an unknown kind": (["--level", "light", "--kinds", "query,keys"], "unknown kind 'keys'"),
     "too wide a multiple": (["--level", "light", "--multiple-of", 999], "from 1 to 24"),
     "a negative ridge": (["--level", "light", "--ridge", -1], "that is not negative"),
+    "a floor for layers": (["--level", "light", "--floor", 0.2], "floor=0.2 is for scope global"),
     "half a pair": (["--level", "light", "--kinds", "query"], "go in pairs"),
     "a text longer than the model": (["--level", "light", "--score-length", 4000], "takes 3 to"),
     "training texts longer than the model": (["--level", "light", "--max-length", 4000], "4000"),
