@@ -123,18 +123,18 @@ def unit_homology(readings: Readings, group: Group, metric: str = DEFAULT_METRIC
     """Persistence of each unit among the units of its group, under the elder rule.
 
     A unit's strength is the standard deviation of what it writes. Two units are as far apart as
-    what the stronger leaves unexplained of the weaker, s sqrt(1 - r^2), s the weaker one's
-    strength and r their correlation. Units merge as the scale grows, and of two components that
-    merge the one with the weaker elder dies: the scale at which a unit dies is its score. The
-    output that is always zero lies at the distance of a unit's own strength: there it dies at the
-    latest.
+    the more that one of them leaves unexplained of the other: s sqrt(1 - r^2), s the stronger one's
+    strength and r their correlation. (With the weaker one's strength, a faint unit would be near
+    all others and join them.) Units merge as the scale grows, and of two components that merge the
+    one with the weaker elder dies: the scale at which a unit dies is its score. The output that is
+    always zero lies at the distance of a unit's own strength: there it dies at the latest.
     """
     cov = readings.covariance(group)
     strength = np.sqrt(cov.diagonal() * readings.squared_norms(group, metric))
     deviation = np.sqrt(cov.diagonal())
     deviation[deviation == 0] = 1.0
     unexplained = np.clip(1 - (cov / np.outer(deviation, deviation)) ** 2, 0, None)
-    distance = np.minimum(strength[:, None], strength) * np.sqrt(unexplained)
+    distance = np.maximum(strength[:, None], strength) * np.sqrt(unexplained)
     return np.minimum(_elder_rule(distance, strength), strength)
 
 

@@ -221,8 +221,17 @@ def test_a_twin_dies_at_once_and_the_stronger_one_stays():
     assert score[0] == pytest.approx(0, abs=1e-3)
     assert score[1] == pytest.approx(deviation[1], rel=1e-3)
     correlation = np.corrcoef(one, other)[0, 1]
-    unexplained = np.sqrt(1 - correlation**2)  # by way of the twin, which is the weaker one
-    assert score[2] == pytest.approx(min(deviation[[0, 2]]) * unexplained, rel=1e-3)
+    unexplained = np.sqrt(1 - correlation**2)  # by way of the weaker twin, which is nearer
+    by_twin = max(deviation[[0, 2]]) * unexplained
+    assert score[2] == pytest.approx(min(by_twin, deviation[2]), rel=1e-3)
+
+
+def test_a_faint_unit_joins_nobody():
+    """Three units that have nothing in common, one of them faint: each dies at its own strength,
+    or a little before, and the faint one is no bridge between the others."""
+    points = np.random.default_rng(8).normal(size=(2000, 3)) * [1, 2, 0.01]
+    score = unit_homology(readings(points), GROUP, "plain")
+    np.testing.assert_allclose(score, points.std(axis=0), rtol=0.02)
 
 
 def test_a_silent_unit_dies_at_zero():

@@ -214,6 +214,8 @@ def _budget_report(cells: Sequence[Cell], tasks: Sequence[str]) -> dict[str, Any
     by = defaultdict(list)
     for cell in cells:
         by[cell.label, cell.run].append(cell)
+    # A mean over other tasks is another number: it is given where none of them is missing.
+    tasks = [task for task in tasks if any(run.task == task for _, run in by)]
     scores = {label: _score_report(label, by, tasks) for label in labels}
     claims = _claims(labels, by)
     return {
@@ -268,9 +270,11 @@ def _score_report(label: str, by: Cells, tasks: Sequence[str]) -> dict[str, Any]
         "tasks": len(per_task),
         "per_task": per_task,
         "mean_log_divergence": float(np.mean(logs)),
-        "geometric_mean_divergence": math.exp(float(np.mean(logs))),
+        "geometric_mean_divergence": math.exp(float(np.mean(logs)))
+        if len(per_task) == len(tasks)
+        else None,
         "kept_of_four": share_kept(per_task, FOUR),
-        "kept_of_all": share_kept(per_task, tuple(per_task)),
+        "kept_of_all": share_kept(per_task, tasks),
         "keep_encoder": _mean_kept(label, by),
     }
 
@@ -414,7 +418,8 @@ def _table(tasks: Sequence[str], budget: Mapping[str, Any], measure: str) -> str
             for task in tasks
         ]
         if divergence:
-            end = [f"{score['geometric_mean_divergence']:.3g}"]
+            mean = score["geometric_mean_divergence"]
+            end = ["" if mean is None else f"{mean:.3g}"]
         else:
             end = [_percent(score["kept_of_four"]), _percent(score["kept_of_all"])]
         rows.append([label, *cells, *end, f"{100 * score['keep_encoder']:.1f} %"])
