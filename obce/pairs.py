@@ -86,7 +86,7 @@ def pair_strengths(moments: Sequence[Moments]) -> dict[Group, torch.Tensor]:
 
     That is the root mean square of what the logits of a query lose with the pair, if queries and
     keys are independent and nothing else goes. Both units of a pair get it, so that a plan's
-    score of the pair (:func:`obce.pruning.pair_score`) is it again.
+    score of the pair (``obce.pruning.pair_score``) is it again.
 
     Returns:
         ``{(layer, "query" or "key"): (hidden,) float64}``.

@@ -128,7 +128,7 @@ def benchmark(
         threads: of PyTorch on a CPU, one number or several; left alone if left out.
         repeats: measurements of each model, batch and number of threads.
         first_only: time what a classifier's logits need: the last layer's output for [CLS] alone.
-            Compressed classifiers do so (:func:`obce.modeling.reads_first_token`). A dense model
+            Compressed classifiers do so (``obce.modeling.reads_first_token``). A dense model
             is timed in the same form, so that the two differ by what was cut.
         device: where the models run meanwhile: ``auto``, ``cpu`` or ``cuda`` (see
             :mod:`obce.base.devices`).
