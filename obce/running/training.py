@@ -243,9 +243,9 @@ def finetune(
 
     A ``teacher`` is a model that was fine-tuned for the task, as a rule the dense original of a
     compressed model. ``teacher_weight`` of the loss then comes from its predictions, at a
-    ``temperature``, the rest from the labels (:func:`obce.running.teaching.prediction_loss`);
+    ``temperature``, the rest from the labels (:func:`~obce.running.teaching.prediction_loss`);
     ``hidden_weight`` times the squared difference of the layers' outputs is added
-    (:func:`obce.running.teaching.hidden_loss`). The teacher is not changed.
+    (:func:`~obce.running.teaching.hidden_loss`). The teacher is not changed.
 
     Raises:
         ValueError: an argument out of range, rows without labels, a model (or a teacher) whose
