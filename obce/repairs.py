@@ -453,11 +453,12 @@ def _summed(
         _Sums._make([*(torch.zeros(size, **options) for size in sizes), centre.double()])
         for _ in range(2)
     )
-    for place, (state, target) in enumerate(zip(hidden, wanted, strict=True)):
+    weights = _weights(wanted, weighting)
+    for place, (state, target, weight) in enumerate(zip(hidden, wanted, weights, strict=True)):
         x = _inputs(layer, kind, state)  # (texts, tokens, inputs)
         r = (target - state - linear(x)).flatten(0, 1).to(work)  # (rows, outputs)
         x = x.flatten(0, 1).to(work) - centre  # (rows, inputs)
-        weight = _weights(target.flatten(0, 1), weighting).to(work)
+        weight = weight.to(work)
         weighted = weight[:, None] * r
         part = (
             x.T @ (weight[:, None] * x),
@@ -476,13 +477,17 @@ def _summed(
     return sums, held
 
 
-def _weights(target: torch.Tensor, weighting: str) -> torch.Tensor:
-    """``(rows,)``: how much each token counts, given the sums that the dense layer hands on."""
+def _weights(wanted: list[torch.Tensor], weighting: str) -> list[torch.Tensor]:
+    """For each batch ``(rows,)``: how much its tokens count, given the sums of the dense layer."""
     if weighting == "none":
-        return target.new_ones(len(target))
+        return [each.new_ones(each.shape[:2]).flatten() for each in wanted]
+    variances = [each.flatten(0, 1).float().var(dim=1, correction=0) for each in wanted]
+    total = sum(each.double().sum().item() for each in variances)
+    sums = torch.tensor([total, sum(map(len, variances))], dtype=torch.float64)
+    distributed.add_up(sums)
     # A constant sum is divided by LayerNorm's epsilon; no token may outweigh all others so.
-    variance = target.var(dim=1, correction=0)
-    return 1 / variance.clamp_min(1e-3 * variance.mean().item() + 1e-12)
+    floor = (1e-3 * sums[0] / sums[1]).item() + 1e-12
+    return [1 / each.clamp_min(floor) for each in variances]
 
 
 def _best_ridge(sums: _Sums, held: _Sums, rows: torch.Tensor, bias: torch.Tensor) -> float:

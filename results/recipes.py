@@ -37,8 +37,9 @@ def main() -> None:
     train = tasks.load(options.task, "train", limit=options.train_limit)
     order = np.random.default_rng(0).permutation(len(train))
     held = min(1000, len(train) // 10)
-    new = {"new_head": True} if options.start != "embedded" else {}
-    model, tokenizer, _ = load_classifier(options.start, options.task, options.seed, **new)
+    model, tokenizer, _ = load_classifier(
+        options.start, options.task, options.seed, new_head=options.start != "embedded"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         done = obce.finetune(
             model, tokenizer, options.task, train=train.select(order[held:]),

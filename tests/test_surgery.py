@@ -504,8 +504,9 @@ def test_constant_folds_the_median(tiny_bert, tokenizer, sentences):
         torch.testing.assert_close(layer.attention.output.dense.bias, expected)
 
 
+@pytest.mark.parametrize("weighting", ["none", "layer_norm"])
 @pytest.mark.parametrize("repair", ["constant", "least_squares"])
-def test_batches_do_not_matter(tiny_bert, tokenizer, sentences, repair):
+def test_batches_do_not_matter(tiny_bert, tokenizer, sentences, repair, weighting):
     plan = plan_for(tiny_bert, AWKWARD)
     first, second = (
         obce.compress(

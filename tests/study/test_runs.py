@@ -11,17 +11,19 @@ import sys
 import numpy as np
 import pytest
 from conftest import make_config, with_random_weights
+from datasets import Dataset
 from scipy import stats
 from transformers import BertForSequenceClassification, BertModel
 
 import obce
 from obce import tasks
 from obce.readings import Readings, read
+from obce.running.evaluation import predict
 from obce.study import measures, store
 from obce.study.config import load_study
 from obce.study.dense import dense_folder
 from obce.study.group import shuffled
-from obce.study.layers import with_layers
+from obce.study.layers import drop_layers, with_layers
 from obce.study.report import report_of, report_text
 from obce.study.status import status_of
 from obce.study.workers import Worker
@@ -458,7 +460,28 @@ def test_a_model_of_some_layers_is_that_of_transformers(tiny_classifier):
     assert len(tiny_classifier.bert.encoder.layer) == 3
 
 
-def test_dropped_layers_are_the_nearest_of_all(finished):
+def test_dropped_layers_are_the_nearest_of_all(tiny_classifier, tokenizer, sentences):
+    rows = Dataset.from_dict({"sentence": sentences[:10]})
+
+    class OneModel:
+        model = tiny_classifier
+
+        def predict(self, model, rows):
+            return predict(model, tokenizer, rows)
+
+    group = OneModel()
+    _, info = drop_layers(group, 1 / 3, rows)
+    dense = group.predict(tiny_classifier, rows)
+    far = [
+        measures.divergences(dense, group.predict(with_layers(tiny_classifier, [k]), rows)).mean()
+        for k in range(3)
+    ]
+    assert info["layers"] == [int(np.argmin(far))]
+    assert info["divergence_on_texts"] == pytest.approx(min(far), rel=1e-5)
+    assert min(far) < max(far)
+
+
+def test_dropped_layers_are_recorded(finished):
     _, out, _ = finished
     record = store.load_group(out, ("mini-sentiment", 1))
     (cell,) = [c for c in record["cells"].values() if c["settings"]["score"] == "drop_layers"]
