@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from filelock import FileLock
 
-YOUNG = 10  # seconds for which a scratch folder without a lock is left alone
+YOUNG = 1  # seconds for which a folder without a lock is left alone: locking takes a moment
 PREFIX = ".obce-scratch-"
 LOCK = ".lock"
 USUAL = ".usual"  # an empty file: its permissions are those that new files get here
