@@ -28,7 +28,9 @@ from obce.base.settings import BATCH_SIZE, COVARIANCES, METRICS, READ_CLOUDS, RE
 from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
 from obce.units import READS, WEIGHTS, Group, Shape, dense_bert, shape_of
 
-FLOOR = 0.1  # of the loss's metric: directions that no prediction feels keep so much weight
+# Of the loss's metric: directions that no prediction feels keep so much of the mean weight.
+FLOOR = 0.1
+PAIR = ("query", "key")
 
 
 @dataclass
@@ -46,10 +48,14 @@ class Readings:
             tokens (or texts) of the corpus, not of the sample alone.
         moments: ``{group: float64 (units, units)}``: the mean of x x^T over all of them, if asked
             for.
-        felt: ``{group: float64 (hidden, hidden)}``: the metric of the loss, if asked for.
-        fisher: ``{group: float64 (units,)}``: the mean over texts of the squared slope of the
-            log-likelihood of the model's own predictions by a factor of a unit's outputs, if the
-            loss was asked for.
+        felt: ``{group: float64 (hidden, hidden)}``: the metric of the loss, if asked for: the sum
+            over a text's tokens of g g^T, in the mean over texts, g the slope of the log-likelihood
+            of the model's own predictions by what the map writes. It has the same unit for all
+            groups, so that scores in it can be weighed against each other over the network.
+        fisher: ``{group: float64 (units,)}``: the mean over texts of the squared slope of that
+            log-likelihood by a factor of a unit's outputs, if the loss was asked for. Here query
+            and key units are groups as well; a pair's two units have the same, since a factor of
+            either is a factor of the pair's part of the attention logits.
         info: how they were made.
     """
 
@@ -180,28 +186,38 @@ def read(
     kept = _sample(
         [_pooling(encodings, batch, cloud, special_tokens) for batch in batched], points, seed
     )
-    outer = [(layer, place) for layer in range(sums.shape.layers) for place in READS]
+    layers = range(sums.shape.layers)
+    outer = [(layer, place) for layer in layers for place in READS]
+    pairs = [(layer, "query") for layer in layers] if loss else []
     seen: dict[Group, tuple[torch.Tensor, torch.Tensor]] = {}
+    queries: dict[Group, torch.Tensor] = {}
 
     def receive(group: Group, read: torch.Tensor, written: torch.Tensor) -> None:
-        if loss and not written.requires_grad:
-            written.requires_grad_()  # of a frozen encoder
-        seen[group[0], READS[group[1]]] = read, written
+        seen[group[0], READS[group[1]]] = read, _felt(written, loss)
+
+    def receive_query(group: Group, query: torch.Tensor) -> None:
+        queries[group] = _felt(query, loss)
 
     bar = distributed.bar(progress, batched, desc="readings", unit="batch")
     with (
         on_device(model, device), evaluating(model), torch.set_grad_enabled(loss),
-        hooked(bert, outer, receive, inputs=True),
+        hooked(bert, outer, receive, inputs=True), hooked(bert, pairs, receive_query),
     ):  # fmt: skip
         for batch, (pooling, rows) in zip(bar, kept, strict=True):
             inputs = model_inputs(encodings, batch, bert.device)
             output: Any = (model if loss else bert)(**inputs)
             sums.add(seen, pooling.to(bert.device), rows)
             if loss:
-                sums.add_slopes(seen, output.logits)
+                sums.add_slopes(seen, queries, output.logits)
             seen.clear()
+            queries.clear()
     about = {"texts": len(encodings), "max_length": limit, "seed": seed, "cloud": cloud}
     return sums.readings(about | {"special_tokens": special_tokens})
+
+
+def _felt(output: torch.Tensor, loss: bool) -> torch.Tensor:
+    """An output by which slopes can be taken, if the loss is asked for (a frozen encoder's too)."""
+    return output.requires_grad_() if loss and not output.requires_grad else output
 
 
 def _pooling(
@@ -268,6 +284,12 @@ class _Sums:
         self.moments = zeros("units", "units") if moments else {}
         self.felt = zeros("hidden", "hidden") if loss else {}
         self.fisher = zeros("units") if loss else {}
+        if loss:
+            self.fisher |= {
+                (layer, kind): torch.zeros(self.shape.hidden).double()
+                for layer in range(self.shape.layers)
+                for kind in PAIR
+            }
 
     def add(
         self,
@@ -285,13 +307,23 @@ class _Sums:
                 self.moments[group] += (x.T @ x).double().cpu()
 
     def add_slopes(
-        self, seen: dict[Group, tuple[torch.Tensor, torch.Tensor]], logits: torch.Tensor
+        self,
+        seen: dict[Group, tuple[torch.Tensor, torch.Tensor]],
+        queries: dict[Group, torch.Tensor],
+        logits: torch.Tensor,
     ) -> None:
-        """The slopes of the model's own log-likelihood, by what the maps write."""
+        """The slopes of the model's own log-likelihood, by what the maps write and by queries."""
         self.texts += len(logits)
         written = [written for _, written in seen.values()]
-        slopes = torch.autograd.grad(_own_log_likelihood(logits, self.generator), written)
-        for (group, (values, _)), slope in zip(seen.items(), slopes, strict=True):
+        slopes = torch.autograd.grad(
+            _own_log_likelihood(logits, self.generator), [*written, *queries.values()]
+        )
+        for (layer, _), query in queries.items():
+            slope = slopes[len(written) + layer]
+            by_factor = (query.detach().float() * slope.float()).sum(dim=1)
+            for kind in PAIR:
+                self.fisher[layer, kind] += by_factor.double().square().sum(dim=0).cpu()
+        for (group, (values, _)), slope in zip(seen.items(), slopes, strict=False):
             flat = slope.float().flatten(0, 1)
             self.felt[group] += (flat.T @ flat).double().cpu()
             # The slope by a factor of unit u's outputs in one text: the sum over tokens of
@@ -309,7 +341,9 @@ class _Sums:
             mean={group: total.numpy() / self.count for group, total in self.total.items()},
             square={group: total.numpy() / self.count for group, total in self.square.items()},
             moments={group: total.numpy() / self.count for group, total in self.moments.items()},
-            felt={group: _with_floor(total.numpy()) for group, total in self.felt.items()},
+            felt={
+                group: _with_floor(total.numpy() / self.texts) for group, total in self.felt.items()
+            },
             fisher={group: total.numpy() / self.texts for group, total in self.fisher.items()},
             info=info,
         )
@@ -327,4 +361,4 @@ def _own_log_likelihood(logits: torch.Tensor, generator: torch.Generator) -> tor
 
 def _with_floor(matrix: np.ndarray) -> np.ndarray:
     mean = matrix.diagonal().mean()
-    return (matrix / mean if mean > 0 else matrix) + FLOOR * np.eye(len(matrix))
+    return matrix + FLOOR * (mean if mean > 0 else 1) * np.eye(len(matrix))

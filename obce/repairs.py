@@ -2,7 +2,8 @@
 
 ``constant`` folds a typical output (the median) of each removed unit into the bias of the map that
 read it. ``least_squares`` refits the two residual maps of every layer, one after the other, on the
-already compressed model, so that each again gives what the dense one gave.
+already compressed model, so that each again gives what the dense one gave. Where query-key pairs
+went, the keys that stay are mixed anew first: see :mod:`obce.pairs`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +31,7 @@ from obce.base.settings import (
     RIDGES,
     WEIGHTINGS,
 )
+from obce.pairs import Moments, pair_moments, repair_pairs
 from obce.pruning import Plan
 from obce.surgery import cut, layer_widths
 from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
@@ -58,7 +61,8 @@ class Calibration:
     """What a repair needs of the dense model. Made once, it serves all cuts of that model.
 
     It holds the texts, tokenized, and for each residual map the sums that the dense model hands to
-    the LayerNorm behind it. Memory: 8 bytes x layers x tokens x hidden size.
+    the LayerNorm behind it. Memory: 8 bytes x layers x tokens x hidden size. The moments of query
+    and key units are taken when a plan first cuts pairs.
 
     Args:
         model, tokenizer, texts, max_length, batch_size: as for :func:`repair`.
@@ -92,6 +96,14 @@ class Calibration:
         with on_device(bert, device), evaluating(bert), torch.no_grad():
             self.embedded = _embedded(bert, encodings, self.batched)
             self.sums = list(_dense_sums(bert, self.embedded))
+        self._measure_pairs = partial(
+            pair_moments, model, tokenizer, texts,
+            max_length=max_length, batch_size=batch_size, device=device,
+        )  # fmt: skip
+
+    @cached_property
+    def pairs(self) -> list[Moments]:
+        return self._measure_pairs()
 
 
 def repair(
@@ -161,6 +173,16 @@ def repair(
         if texts is None or tokenizer is None:
             raise ValueError(f"repair={method!r} needs texts= and tokenizer= for calibration")
         encodings = encode(tokenizer, texts, length_limit(dense, max_length), model=dense)
+    if method == "least_squares" and _cuts_pairs(plan):
+        if calibration is not None:
+            moments = calibration.pairs
+        else:
+            assert texts is not None and tokenizer is not None  # see above
+            moments = pair_moments(
+                model, tokenizer, texts,
+                max_length=max_length, batch_size=batch_size, device=device,
+            )  # fmt: skip
+        repair_pairs(small, plan, moments)
     with (
         on_device(dense, device), on_device(compressed, device),
         evaluating(dense), evaluating(compressed), torch.no_grad(),
@@ -175,6 +197,11 @@ def repair(
             embedded = _embedded(dense, encodings, batched)
             sums = _dense_sums(dense, embedded)
         return _refit_all(compressed, plan, embedded, sums, ridge, weighting, progress)
+
+
+def _cuts_pairs(plan: Plan) -> bool:
+    return any(len(plan.kept[group]) < plan.shape.width("key") for group in plan.kept
+               if group[1] == "key")  # fmt: skip
 
 
 def _check_cut_to(small: PreTrainedModel, plan: Plan) -> None:

@@ -385,8 +385,9 @@ def score(
         source: for scores of clouds the activations, from
             :func:`obce.collect <obce.activations.collect>`; for scores of a layer its readings,
             from :func:`obce.read <obce.readings.read>`, which give numbers for value and
-            intermediate units. ``random`` and ``magnitude`` need neither (give ``None``);
-            ``taylor`` and the scores of a layer take ``texts`` instead.
+            intermediate units (``fisher`` for query and key units, too). ``random`` and
+            ``magnitude`` need neither (give ``None``); ``taylor`` and the scores of a layer take
+            ``texts`` instead.
         name: of a cloud: ``merge_radius``, ``total_persistence``, ``persistent_entropy``, ``std``,
             ``rms``. Of a layer (see :mod:`obce.layer_scores`): ``persistence_share``,
             ``second_order``, ``unit_homology``, ``fisher``, and ``std`` and ``rms`` if a
@@ -477,7 +478,8 @@ def score(
 
 def _of_layers(readings: Readings, name: str, options: dict[str, Any]) -> Scores:
     function = LAYER_FUNCTIONS[name]
-    values = {group: function(readings, group, **options) for group in readings.points}
+    groups = readings.fisher if name == "fisher" else readings.points
+    values = {group: function(readings, group, **options) for group in groups}
     about = {"score": name, **options, **readings.info}
     return Scores({group: row.astype(np.float32) for group, row in values.items()}, about)
 

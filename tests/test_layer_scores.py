@@ -247,16 +247,17 @@ def test_a_silent_unit_dies_at_zero():
 def test_a_plan_comes_of_every_score(name, metric, tiny_classifier, tokenizer, sentences):
     options = {"model": tiny_classifier, "texts": sentences, "tokenizer": tokenizer}
     scores = obce.score(None, name, metric=metric, points=100, **options)
-    assert {kind for _, kind in scores} == {"value", "intermediate"}
+    more = {"query", "key"} if name == "fisher" else set()
+    assert {kind for _, kind in scores} == {"value", "intermediate"} | more
     assert (scores.info["score"], scores.info["points"]) == (name, 100)
     assert scores.info.get("metric") == (None if name == "fisher" else metric)
     for group, row in scores.items():
-        assert row.shape == (tiny_classifier.config.hidden_size if group[1] == "value" else 40,)
+        assert row.shape == (40 if group[1] == "intermediate" else 24,)
         assert np.isfinite(row).all() and (row >= 0).all() and row.max() > 0
     plan = obce.plan(tiny_classifier, scores, percentile=40)
     assert plan.info["score"] == name
-    with pytest.raises(ValueError, match="there are no scores for layer 0, query"):
-        obce.plan(tiny_classifier, scores, level="light", kinds=["query", "key"])
+    with pytest.raises(ValueError, match="there are no scores for layer 0, output"):
+        obce.plan(tiny_classifier, scores, level="light", kinds=["output"])
 
 
 def test_what_a_layers_score_needs(tiny_classifier, tiny_activations, tokenizer, sentences):

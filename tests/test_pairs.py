@@ -7,6 +7,7 @@ import torch
 import obce
 from obce.pairs import Moments, mixing, pair_moments, pair_strengths, repair_pairs
 from obce.pruning import pair_score
+from obce.repairs import Calibration
 from obce.units import KINDS, count_parameters, shape_of
 
 TEXTS = ["A good film.", "It rained all day in the north.", "Why not?"]
@@ -100,6 +101,24 @@ def test_the_repair_brings_the_logits_nearer(embedded, tokenizer, sentences):
                 size += logits.square().sum().item()
         errors.append((wrong / size) ** 0.5)
     assert errors[1] < 0.75 * errors[0]
+
+
+def test_least_squares_mixes_the_keys_first(embedded, tokenizer, sentences):
+    moments = pair_moments(embedded, tokenizer, sentences)
+    plan = obce.plan(
+        embedded, obce.score(None, "magnitude", model=embedded), percentile=50, kinds=KINDS[:2]
+    )
+    wanted = obce.cut(embedded, plan)
+    repair_pairs(wanted, plan, moments)
+    calibration = Calibration(embedded, tokenizer, sentences)
+    for source in ({"texts": sentences, "tokenizer": tokenizer}, {"calibration": calibration}):
+        small = obce.cut(embedded, plan)
+        fits = obce.repair(embedded, small, plan, **source)
+        keys, found = (
+            model.encoder.layer[3].attention.self.key.weight for model in (wanted, small)
+        )
+        torch.testing.assert_close(found, keys)
+        assert all(fit.after < fit.before for fit in fits)
 
 
 def test_whole_and_empty_heads_stay_as_they_are(tiny_bert, tokenizer):

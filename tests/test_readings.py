@@ -111,21 +111,48 @@ def test_fisher_is_the_squared_slope_by_a_factor_of_a_units_outputs(tiny_classif
         handle.remove()
         return value
 
-    slopes = [(answer(text, 1.001) - answer(text, 0.999)) / 0.002 for text in TEXTS]
     found = read(model, tokenizer, TEXTS, loss=True)
-    expected = np.mean(np.square(slopes))
+    expected = mean_squared_slope(answer)
     assert found.fisher[1, "intermediate"][unit] == pytest.approx(expected, rel=1e-3)
     assert fisher(found, (1, "intermediate"))[unit] == pytest.approx(expected, rel=1e-3)
     with pytest.raises(ValueError, match="'fisher' needs read"):
         fisher(read(model, tokenizer, TEXTS), (1, "intermediate"))
 
 
+def mean_squared_slope(answer):
+    slopes = [(answer(text, 1.001) - answer(text, 0.999)) / 0.002 for text in TEXTS]
+    return np.mean(np.square(slopes))
+
+
+@pytest.mark.parametrize("kind", ["query", "key"])
+def test_fisher_of_a_pair_is_that_of_either_of_its_units(tiny_classifier, tokenizer, kind):
+    tiny_classifier.classifier = torch.nn.Linear(24, 1)
+    tiny_classifier.config.num_labels = tiny_classifier.num_labels = 1
+    model, unit = tiny_classifier.double().eval(), 5
+    module = model.bert.encoder.layer[0].attention.self.get_submodule(kind)
+
+    def answer(text, factor):
+        def scale(m, inputs, output):
+            output = output.clone()
+            output[..., unit] *= factor
+            return output
+
+        handle = module.register_forward_hook(scale)
+        with torch.no_grad():
+            value = model(**tokenizer(text, return_tensors="pt")).logits.item()
+        handle.remove()
+        return value
+
+    found = read(model, tokenizer, TEXTS, loss=True)
+    assert found.fisher[0, kind][unit] == pytest.approx(mean_squared_slope(answer), rel=1e-3)
+
+
 def test_metrics(tiny_classifier, tokenizer):
     found = read(tiny_classifier, tokenizer, TEXTS, loss=True)
     weights = found.weights[2, "value"].astype(np.float64)
     felt = found.felt[2, "value"]
-    assert np.linalg.eigvalsh(felt).min() >= readings.FLOOR - 1e-6
-    assert felt.trace() / len(felt) == pytest.approx(1 + readings.FLOOR)
+    mean = felt.trace() / len(felt) / (1 + readings.FLOOR)
+    assert np.linalg.eigvalsh(felt).min() >= (readings.FLOOR - 1e-6) * mean > 0
     np.testing.assert_array_equal(found.squared_norms((2, "value"), "plain"), np.ones(24))
     np.testing.assert_allclose(found.squared_norms((2, "value"), "norm"), (weights**2).sum(axis=0))
     np.testing.assert_allclose(
@@ -165,9 +192,10 @@ def test_the_losss_metric_is_the_slope_of_a_regressions_answer(tiny_classifier, 
         ]
     )
     expected = slopes.T @ slopes
-    expected = expected / expected.diagonal().mean() + readings.FLOOR * np.eye(24)
+    mean = expected.diagonal().mean()
+    expected = expected + readings.FLOOR * mean * np.eye(24)
     found = read(model, tokenizer, TEXTS[:1], loss=True).felt[2, "intermediate"]
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * mean)
 
 
 def test_bad_input(tiny_bert, tiny_classifier, tokenizer):

@@ -31,6 +31,13 @@ def of_layer(score: str, metric: str | None) -> bool:
     return score in LAYER_SCORES or (metric is not None and score in ("std", "rms"))
 
 
+def judged_kinds(score: str, metric: str | None) -> tuple[str, ...]:
+    """The kinds of units that a score gives numbers for."""
+    if not of_layer(score, metric):
+        return KINDS
+    return ("query", "key", *DEFAULT_KINDS) if score == "fisher" else DEFAULT_KINDS
+
+
 Covariance = Literal["points", "tree"]
 COVARIANCES: tuple[Covariance, ...] = get_args(Covariance)
 DEFAULT_COVARIANCE: Covariance = "points"

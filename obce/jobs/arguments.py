@@ -43,7 +43,7 @@ from obce.base.settings import (
     TEACHERS,
     TEMPERATURE,
     WEIGHTINGS,
-    of_layer,
+    judged_kinds,
 )
 from obce.tasks import Task, data_sha256, get_task, load, own_task
 from obce.tasks.own import LABEL, TEXT
@@ -291,9 +291,10 @@ class Analysis:
     def check(self, kinds: Sequence[str] = ()) -> None:
         """Find contradictions before anything is computed; ``kinds`` are those to be cut."""
         check_choice("score", self.score, SCORES)
-        if of_layer(self.score, self.metric) and not {*kinds} <= {*DEFAULT_KINDS}:
+        judged = judged_kinds(self.score, self.metric)
+        if {*kinds} & {*KINDS} - {*judged}:
             raise ValueError(
-                f"score {self.score} judges {' and '.join(DEFAULT_KINDS)} units only: leave the "
+                f"score {self.score} judges {' and '.join(judged)} units only: leave the "
                 "other kinds out, or choose another score"
             )
         check_choice("cloud", self.cloud, CLOUDS)

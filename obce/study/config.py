@@ -5,6 +5,8 @@ one seed of fine-tuning make a *group*: they share a dense model. ``[[grid]]`` t
 order in which their cells run; in each, a setting with a list of values is a factor, and the cells
 are all combinations. ``score`` may be an inline table that sets more than the score's name.
 ``[dense]`` says how the dense models are made; ``dense = "other.toml"`` says: as in that study.
+``judged_on = "train"`` is for choices: cells are then judged on rows of train that no calibration
+text comes from, so that dev stays untouched.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from obce.base.settings import (
     SCOPES,
     SCORES,
     WEIGHTINGS,
+    judged_kinds,
     of_layer,
 )
 from obce.tasks import TASKS, get_task
@@ -58,6 +61,7 @@ else:
 DROP_LAYERS = "drop_layers"
 SENTENCES = "sentences"
 NONE = "none"
+DEV, TRAIN = "dev", "train"
 CUT_FIRST = "cut_first"
 RIVALS = ("swaps", "hub_degree", "spectral")  # of this wing: see obce.study.rivals
 
@@ -223,6 +227,7 @@ class Study:
     question: str
     recipes: dict[str, Recipe]
     groups: dict[GroupKey, list[Cell]]
+    judged_on: str = DEV
 
     def recipe(self, task: str) -> Recipe:
         return self.recipes[task]
@@ -265,10 +270,13 @@ def parse_study(config: Mapping[str, Any]) -> Study:
     >>> list(study.groups), len(study.groups["cola", 1])
     ([('sst2', 0), ('cola', 0), ('sst2', 1), ('cola', 1)], 2)
     """
-    _check_names("the file", config, ("name", "question", "dense", "defaults", "grid"))
+    _check_names("the file", config, FILE)
     for name in ("name", "question"):
         if not isinstance(config.get(name), str):
             raise ValueError(f"{name} is missing: say it in a line of text")
+    judged_on = config.get("judged_on", DEV)
+    if judged_on not in (DEV, TRAIN):
+        raise ValueError(f"judged_on={judged_on!r:.60}: one of {DEV}, {TRAIN}")
     recipes = _recipes(config.get("dense", {}))
     defaults = _table("[defaults]", config.get("defaults", {}))
     grids = config.get("grid", [])
@@ -297,7 +305,10 @@ def parse_study(config: Mapping[str, Any]) -> Study:
         _check_start(task, recipes)
     known = {task: recipes.get(task, recipes[""]) for task in TASKS}
     groups = {key: list(found[key].values()) for key in order}
-    return Study(config["name"], config["question"], known, groups)
+    return Study(config["name"], config["question"], known, groups, judged_on)
+
+
+FILE = ("name", "question", "judged_on", "dense", "defaults", "grid")
 
 
 def _product(where: str, grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -324,8 +335,9 @@ def _check_together(where: str, settings: Mapping[str, Any]) -> None:
     read = reads_layer(settings)
     if read and full["cloud"] not in READ_CLOUDS:
         raise ValueError(f"{where}: the cloud of {score} is one of {', '.join(READ_CLOUDS)}")
-    if read and not kinds <= {*DEFAULT_KINDS}:
-        raise ValueError(f"{where}: {score} judges {' and '.join(DEFAULT_KINDS)} units only")
+    judged = DEFAULT_KINDS if score in RIVALS else judged_kinds(score, settings.get("metric"))
+    if not kinds <= {*judged}:
+        raise ValueError(f"{where}: {score} judges {' and '.join(judged)} units only")
     if full["shuffle"] != NONE and not read:
         raise ValueError(f"{where}: shuffle is for scores of a layer's cloud, not for {score}")
     if score == "taylor" and full["corpus"] != "own":

@@ -25,7 +25,7 @@ from obce.running.loading import load_classifier
 from obce.running.records import environment, model_sha256
 from obce.scores import Scores, score
 from obce.study import measures, rivals
-from obce.study.config import NONE, SENTENCES, TEXTS, Recipe, heard, reads_layer
+from obce.study.config import DEV, NONE, SENTENCES, TEXTS, TRAIN, Recipe, heard, reads_layer
 from obce.study.dense import least, load_start, rows_of, training_facts
 from obce.texts import Text
 from obce.units import Group as Units
@@ -37,6 +37,7 @@ OF_SCORE = (
     "score_seed", "kinds", "half", *TEXTS,
 )  # fmt: skip
 STANDARD = heard({"score": "std", "metric": "plain"})  # with which all scores are compared
+HELD, HELD_SHARE = 1000, 0.25  # rows of train for choices: so many, or so much of a small one
 SINGLE = ("mini-acceptability", "mini-sentiment")  # built-in tasks of single sentences
 
 
@@ -52,7 +53,8 @@ class Group:
     """One task and seed, with the dense model in ``folder``.
 
     ``begin`` finds what that was made from, if it is asked for. ``limit``: rows of train and dev,
-    for trials; None for a real study. ``tuned``: False for the group :attr:`before`.
+    for trials; None for a real study. ``judged_on``: see :mod:`obce.study.config`. ``tuned``: False
+    for the group :attr:`before`.
     """
 
     def __init__(
@@ -64,10 +66,12 @@ class Group:
         begin: Callable[[], str | Path],
         limit: int | None,
         device: str,
+        judged_on: str = DEV,
         tuned: bool = True,
     ):
         self.task, self.seed, self.recipe, self.limit = tasks.get_task(task), seed, recipe, limit
         self.folder, self.begin, self.device = folder, begin, device
+        self.judged_on = judged_on
         self.model, self.tokenizer, _ = (
             load_classifier(folder, task) if tuned else load_start(begin(), recipe, task, seed)
         )
@@ -85,7 +89,7 @@ class Group:
         """The group with the model that is not fine-tuned yet, and has a new head."""
         return Group(
             self.task.name, self.seed, self.recipe, self.folder, self.begin, self.limit,
-            self.device, tuned=False,
+            self.device, self.judged_on, tuned=False,
         )  # fmt: skip
 
     # data
@@ -94,11 +98,23 @@ class Group:
     def train(self) -> Dataset:
         return rows_of(self.task.name, "train", least(self.recipe.train_limit, self.limit))
 
+    @cached_property
+    def held(self) -> list[int]:
+        """Numbers of the rows of train that are kept for choices: calibration leaves them out."""
+        if self.judged_on != TRAIN:
+            return []
+        count = min(HELD, int(HELD_SHARE * len(self.train)))
+        return random.Random("held").sample(range(len(self.train)), count)
+
     def dev(self, dev_limit: int) -> Dataset:
-        """A fixed sample of dev, the same for all seeds and cells."""
+        """The rows that judge: a fixed sample, the same for all seeds and cells."""
         if dev_limit not in self._dev:
             limit = least(dev_limit, self.limit)
-            self._dev[dev_limit] = rows_of(self.task.name, "dev", limit)
+            self._dev[dev_limit] = (
+                self.train.select(self.held[:limit])
+                if self.judged_on == TRAIN
+                else rows_of(self.task.name, "dev", limit)
+            )
         return self._dev[dev_limit]
 
     def corpus(self, settings: Settings) -> Corpus:
@@ -111,6 +127,8 @@ class Group:
         else:
             data = self.train if name == "own" else rows_of(name, "train", self.limit)
         order = list(range(len(data)))
+        if name == "own" and self.held:
+            order = sorted({*order} - {*self.held})
         drawn = random.Random(settings["draw"]).sample(order, len(order))[: settings["texts"]]
         if "half" in settings:
             middle = len(drawn) // 2
@@ -140,7 +158,7 @@ class Group:
         rows = self.dev(dev_limit)
         return {
             "rows_used": len(rows),
-            "rows_official": self.task.rows["dev"],
+            "rows_official": self.task.rows[self.judged_on],
             "data_sha256": tasks.data_sha256(rows),
             "labels": measures.pack(
                 np.asarray(rows["label"]), "float32" if self.task.is_regression else "int8"

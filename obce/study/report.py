@@ -17,9 +17,9 @@ import numpy as np
 
 from obce.running.tables import markdown_table
 from obce.study import statistics
-from obce.study.config import CORPORA, SETTINGS, TASKS
+from obce.study.config import CORPORA, SETTINGS, TASKS, TRAIN
 from obce.study.measures import unpack
-from obce.study.store import Record, load_groups
+from obce.study.store import Record, judged_on_of, load_groups
 from obce.tasks import metric_name
 
 FOUR = ("mrpc", "qqp", "sst2", "stsb")  # those of the best published work: see share_kept
@@ -30,11 +30,12 @@ BY_CHANCE = "score_seed"
 
 
 class Run(NamedTuple):
-    """A dense model: of one task and seed, with these weights."""
+    """A dense model: of one task and seed, with these weights; whether it has learned anything."""
 
     task: str
     seed: int
     dense: str
+    learned: bool
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def load_cells(groups: Sequence[Record]) -> list[Cell]:
     usual = _usual(cell["settings"] for _, cell in found)
     return [
         Cell(
-            Run(group["task"], group["seed"], cell["dense"]),
+            Run(group["task"], group["seed"], cell["dense"], not _by_chance(group, cell["dense"])),
             label_of(cell["settings"], usual),
             _budget(cell["settings"]),
             cell,
@@ -189,23 +190,28 @@ def remarks_of(groups: Sequence[Record]) -> list[str]:
                 f"{group['task']} {group['seed']}: cells of {len(group['dense'])} dense models "
                 f"({', '.join(group['dense'])}); only cells of the same one are compared"
             )
-        if _by_chance(group):
+        if any(_by_chance(group, dense) for dense in group["dense"]):
             found.append(
                 f"{group['task']} {group['seed']}: the dense model is no better than one answer "
-                "for all rows"
+                "for all rows, so there is nothing to lose: it is left out of means over tasks "
+                "and of claims"
             )
+    if any(judged_on_of(group) == TRAIN for group in groups):
+        found.append(
+            "judged on rows of train that no calibration text comes from, to make choices: "
+            "these are no results"
+        )
     return found
 
 
-def _by_chance(group: Record) -> bool:
+def _by_chance(group: Record, dense: str) -> bool:
     """Whether a classifier before the cut is right no more often than its task's usual answer."""
     if TASKS[group["task"]].is_regression:
         return False
-    for dense in group["dense"].values():
-        for limit, found in dense["dev"].items():
-            labels, answers = unpack(group["dev"][limit]["labels"]), unpack(found["predictions"])
-            if (labels == answers).mean() <= np.bincount(labels).max() / len(labels):
-                return True
+    for limit, found in group["dense"][dense]["dev"].items():
+        labels, answers = unpack(group["dev"][limit]["labels"]), unpack(found["predictions"])
+        if (labels == answers).mean() <= np.bincount(labels).max() / len(labels):
+            return True
     return False
 
 
@@ -229,7 +235,8 @@ def _budget_report(cells: Sequence[Cell], tasks: Sequence[str]) -> dict[str, Any
 
 def _rank_key(score: Mapping[str, Any]) -> tuple[int, float]:
     """Those that are there for most tasks first; then by divergence."""
-    return -score["tasks"], score["mean_log_divergence"]
+    mean = score["mean_log_divergence"]
+    return -score["tasks"], 0.0 if mean is None else mean
 
 
 Cells = Mapping[tuple[str, Run], list[Cell]]
@@ -253,10 +260,7 @@ def _score_report(label: str, by: Cells, tasks: Sequence[str]) -> dict[str, Any]
             "divergence_intervals": [cell.record["divergence_interval"] for cell in single]
             if len(single) == len(runs)
             else None,
-            "log_divergence": float(
-                np.mean([statistics.log_divergence([c.divergence for c in e])
-                         for e in runs.values()])
-            ),
+            "log_divergence": _log_divergence(runs),
             "metric": single[0].record["metric"],
             "value": float(np.mean(values)),
             "value_runs": [float(value) for value in values],
@@ -265,18 +269,29 @@ def _score_report(label: str, by: Cells, tasks: Sequence[str]) -> dict[str, Any]
             "seeds": [run.seed for run in runs],
             "seconds": float(np.mean([cell.record["seconds"]["total"] for cell in single])),
         }  # fmt: skip
-    logs = [row["log_divergence"] for row in per_task.values()]
+    logs = [row["log_divergence"] for row in per_task.values() if row["log_divergence"] is not None]
+    mean = float(np.mean(logs)) if logs else None
     return {
         "tasks": len(per_task),
         "per_task": per_task,
-        "mean_log_divergence": float(np.mean(logs)),
-        "geometric_mean_divergence": math.exp(float(np.mean(logs)))
-        if len(per_task) == len(tasks)
+        "mean_log_divergence": mean,
+        "geometric_mean_divergence": math.exp(mean)
+        if mean is not None and len(per_task) == len(tasks)
         else None,
         "kept_of_four": share_kept(per_task, FOUR),
         "kept_of_all": share_kept(per_task, tasks),
         "keep_encoder": _mean_kept(label, by),
     }
+
+
+def _log_divergence(runs: Mapping[Run, Sequence[Cell]]) -> float | None:
+    """The mean over dense models; None where none of them has learned anything."""
+    logs = [
+        statistics.log_divergence([cell.divergence for cell in cells])
+        for run, cells in runs.items()
+        if run.learned
+    ]
+    return float(np.mean(logs)) if logs else None
 
 
 def _mean_kept(label: str, by: Cells) -> float:
@@ -301,11 +316,16 @@ def share_kept(per_task: Mapping[str, Mapping[str, Any]], tasks: Sequence[str]) 
 
 
 def _claims(labels: Sequence[str], by: Cells) -> list[dict[str, Any]]:
-    """Each score against each, over the tasks and dense models that both have."""
+    """Each score against each, over the tasks and dense models that both have.
+
+    A claim holds beyond its interval and by Holm's correction for all pairs.
+    """
     found = []
     logs: dict[str, dict[Run, float]] = defaultdict(dict)
     drawn: dict[str, dict[Run, np.ndarray]] = defaultdict(dict)
     for (label, run), cells in by.items():
+        if not run.learned:
+            continue
         logs[label][run] = statistics.log_divergence([cell.divergence for cell in cells])
         drawn[label][run] = np.mean([statistics.resampled(cell.rows) for cell in cells], axis=0)
     for one, other in itertools.combinations(labels, 2):
@@ -327,6 +347,8 @@ def _claims(labels: Sequence[str], by: Cells) -> list[dict[str, Any]]:
     tested = [claim for claim in found if claim["p"] is not None]
     for claim, p in zip(tested, statistics.holm([c["p"] for c in tested]), strict=True):
         claim["p_holm"] = p
+        if p >= 1 - statistics.LEVEL:
+            claim["claim"] = 0
     return found
 
 
@@ -395,7 +417,7 @@ RANKS = {
 
 
 def _rows_text(report: Mapping[str, Any]) -> str:
-    rows = [["task", "metric", "dense", "train rows used", "dev rows used"]]
+    rows = [["task", "metric", "dense", "train rows used", "rows judged on"]]
     for row in report["rows"]:
         runs = [value for values in row["dense"].values() for value in values]
         used = [f"{row[split][0]:,} of {row[split][1]:,}" for split in ("train", "dev")]
@@ -456,22 +478,14 @@ def _claims_text(budget: Mapping[str, Any]) -> str:
     best, *others = budget["order"]
     table = [_beside(budget["claims"], best, other) for other in others]
     if known := [row for row in table if row]:
-        head = [
-            "against",
-            "times its divergence",
-            "interval",
-            "ahead in",
-            "beyond rows",
-            "p (Holm)",
-        ]
-        parts += [f"{best} beside each other score:", markdown_table([head, *known])]
+        parts += [f"{best} beside each other score:", markdown_table([BESIDE, *known])]
     return "\n\n".join(parts)
 
 
 ABOUT = (
     "Ahead: the difference of log divergence, in the mean over tasks, lies on one side of zero "
     "beyond its 95 % interval (Student's t over tasks, paired by dense model), corrected for {} "
-    "comparisons per score (Bonferroni)."
+    "comparisons per score (Bonferroni), and p is below 0.05 by Holm's correction for all pairs."
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from obce.base.records import load_sealed, save_sealed
-from obce.study.config import Cell, GroupKey
+from obce.study.config import DEV, Cell, GroupKey
 
 Record = dict[str, Any]
 PATIENCE = 0.5  # seconds; obce study status holds a lock for an instant
@@ -47,6 +47,11 @@ def load_groups(out: Path) -> list[Record]:
     if not paths:
         raise ValueError(f"{out} holds no records of a study")
     return [load_sealed(path) for path in paths]
+
+
+def judged_on_of(record: Record) -> str:
+    """Whether a group's cells were judged on dev, or on rows of train (first records: on dev)."""
+    return str(record.get("judged_on", DEV))
 
 
 def left(cells: list[Cell], record: Record | None, retry_failed: bool = False) -> list[Cell]:

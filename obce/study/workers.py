@@ -93,7 +93,9 @@ class Worker:
         folder = dense_folder(self.study, task, seed, *options)
         begin = partial(start_of, self.study, task, *options)
         recipe = self.study.recipe(task)
-        group = Group(task, seed, recipe, folder, begin, self.limit, self.device)
+        group = Group(
+            task, seed, recipe, folder, begin, self.limit, self.device, self.study.judged_on
+        )
         record = store.load_group(self.out, key) or self._new_record(key, group)
         if group.short not in record["dense"]:
             if record["dense"]:
@@ -133,6 +135,7 @@ class Worker:
             "seed": seed,
             "complete": self.limit is None,
             "limit": self.limit,
+            "judged_on": self.study.judged_on,
             "recipe": recipe_record(self.study, task, seed, self.limit),
             "train": group.train_facts(),
             "dev": {},
@@ -159,6 +162,11 @@ def check_records(study: Study, out: Path, limit: int | None) -> None:
             raise ValueError(
                 f"{path.name} was made with {kinds[0]}, this run is with {kinds[1]}: they do not "
                 "mix, choose another --out"
+            )
+        if store.judged_on_of(record) != study.judged_on:
+            raise ValueError(
+                f"{path.name} was judged on {store.judged_on_of(record)}, this study is on "
+                f"{study.judged_on}: they do not mix, choose another --out"
             )
         task, seed = record["task"], record["seed"]
         recipe = recipe_record(study, task, seed, limit)
