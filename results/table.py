@@ -1,10 +1,12 @@
-"""Write the README's tables from the records in this folder: python results/table.py"""
+"""Make the README's tables and the studies' reports from the records in this folder:
+python results/table.py (seconds; needs no model and no data)"""
 
 from pathlib import Path
 
 from obce.base.files import replacing
-from obce.running.records import load_record, stages_of
+from obce.running.records import load_record, save_record, stages_of
 from obce.running.tables import markdown_table
+from obce.study.report import report_of, short
 from obce.tasks import METRICS
 
 HERE = Path(__file__).parent
@@ -105,6 +107,14 @@ def readme(text: str) -> str:
     return text
 
 
+def studies() -> None:
+    """Of each study with records its report, which the book's pages read: study_NAME.json"""
+    for folder in sorted(path.parent for path in (HERE / "study").glob("*/*-0.json")):
+        name = folder.name.replace("-", "_")
+        save_record(short(report_of(folder)), HERE / f"study_{name}.json")
+
+
 if __name__ == "__main__":
+    studies()
     with replacing(README) as part:
         part.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")

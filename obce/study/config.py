@@ -36,6 +36,8 @@ from obce.base.settings import (
     DEGREE,
     EMBEDDED,
     EPOCHS,
+    FLOOR,
+    HEADS,
     KINDS,
     LEARNING_RATE,
     LENGTH,
@@ -116,6 +118,8 @@ SETTINGS: dict[str, Setting] = {
     "level": _choice(NONE, NONE, *LEVELS),
     "kinds": Setting(",".join(DEFAULT_KINDS), _kinds_fit, f"some of {','.join(KINDS)}"),
     "scope": _choice("layer", *SCOPES),
+    "floor": _number(FLOOR, lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+    "heads": _choice(NONE, NONE, *HEADS),
     "repair": _choice(DEFAULT_REPAIR, *REPAIRS),
     "ridge": Setting(RIDGE, _ridge_fits, "a number from 0 on, or auto"),
     "weighting": _choice(DEFAULT_WEIGHTING, *WEIGHTINGS),
@@ -126,9 +130,10 @@ SETTINGS: dict[str, Setting] = {
     "stability": _choice(NONE, NONE, "halves"),
 }
 """The settings of a cell: how units are scored, on what, how many go, what follows, on how many
-rows of dev it is judged (a fixed sample, all if there are no more). ``order``: whether the model is
-fine-tuned before it is cut, or (``cut_first``) only afterwards, for ``again`` epochs.
-``stability``: whether the score is computed on each half of the texts as well, to compare ranks."""
+rows of dev it is judged (a fixed sample, all if there are no more). ``heads``: what the scope has
+by default, if ``none``. ``order``: whether the model is fine-tuned before it is cut, or
+(``cut_first``) only afterwards, for ``again`` epochs. ``stability``: whether the score is computed
+on each half of the texts as well, to compare ranks."""
 
 TEXTS = ("corpus", "texts", "draw", "max_length")
 
@@ -151,6 +156,8 @@ def heard(settings: Mapping[str, Any]) -> dict[str, Any]:
         return {name: full[name] for name in SETTINGS if name in (*names, *TEXTS, "keep_encoder")}
     names += ["kinds", "scope", "repair"]
     names += ["keep_encoder"] if full["level"] == NONE else ["level"]
+    names += ["floor"] * (full["scope"] == "global" and full["floor"] != FLOOR)
+    names += ["heads"] * (full["heads"] != NONE)
     if layered:
         full["cloud"] = settings.get("cloud", READ_CLOUDS[0])
         names += ["points", "shuffle"] + ["metric"] * (score != "fisher")
@@ -212,7 +219,7 @@ def _plain(value: Any) -> Any:
     return "inf" if value == math.inf else value if isinstance(value, str) else float(value)
 
 
-NUMBERS = ("degree", "keep_encoder", "ridge", "again")
+NUMBERS = ("degree", "keep_encoder", "floor", "ridge", "again")
 
 
 GroupKey = tuple[str, int]

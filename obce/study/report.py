@@ -389,6 +389,19 @@ def _rank_correlations(cells: Sequence[Cell], name: str) -> dict[str, float]:
     return {label: float(np.mean(values)) for label, values in found.items()}
 
 
+def short(value: Any) -> Any:
+    """A report, or a part of one, with five digits to each number: small enough for a package.
+
+    >>> short({"a": [0.123456789, None, "x", 12345678]})
+    {'a': [0.12346, None, 'x', 12345678]}
+    """
+    if isinstance(value, Mapping):
+        return {name: short(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [short(each) for each in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
 # for people
 
 

@@ -92,6 +92,7 @@ def test_what_makes_a_difference_makes_another_cell(one, other):
 def test_every_setting_is_heard_by_some_score():
     settings = {"score": "persistence_share", "metric": "loss", "shuffle": "texts", "again": 1}
     settings |= {"stability": "halves", "order": "cut_first"}
+    settings |= {"scope": "global", "floor": 0.2, "heads": "equal"}
     names = {*heard(settings)} | {*heard({"score": "second_order", "level": "light"})}
     assert names | {*heard({"score": "std"})} == {*SETTINGS}
 
