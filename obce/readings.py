@@ -56,6 +56,8 @@ class Readings:
             log-likelihood by a factor of a unit's outputs, if the loss was asked for. Here query
             and key units are groups as well; a pair's two units have the same, since a factor of
             either is a factor of the pair's part of the attention logits.
+        pairs: ``{layer: float64 (hidden,)}``: of query-key pairs the same, but with the square
+            taken token by token, as ``felt`` takes it, if the loss was asked for.
         info: how they were made.
     """
 
@@ -67,6 +69,7 @@ class Readings:
     moments: dict[Group, np.ndarray] = field(default_factory=dict)
     felt: dict[Group, np.ndarray] = field(default_factory=dict)
     fisher: dict[Group, np.ndarray] = field(default_factory=dict)
+    pairs: dict[int, np.ndarray] = field(default_factory=dict)
     info: dict = field(default_factory=dict)
     _trees: dict[tuple[Group, str], np.ndarray] = field(
         default_factory=dict, init=False, repr=False
@@ -284,12 +287,10 @@ class _Sums:
         self.moments = zeros("units", "units") if moments else {}
         self.felt = zeros("hidden", "hidden") if loss else {}
         self.fisher = zeros("units") if loss else {}
-        if loss:
-            self.fisher |= {
-                (layer, kind): torch.zeros(self.shape.hidden).double()
-                for layer in range(self.shape.layers)
-                for kind in PAIR
-            }
+        self.pairs: dict[int, torch.Tensor] = {}
+        for layer in range(self.shape.layers if loss else 0):
+            self.pairs[layer] = torch.zeros(self.shape.hidden).double()
+            self.fisher |= {(layer, kind): torch.zeros_like(self.pairs[layer]) for kind in PAIR}
 
     def add(
         self,
@@ -319,10 +320,11 @@ class _Sums:
             _own_log_likelihood(logits, self.generator), [*written, *queries.values()]
         )
         for (layer, _), query in queries.items():
-            slope = slopes[len(written) + layer]
-            by_factor = (query.detach().float() * slope.float()).sum(dim=1)
+            by_token = query.detach().float() * slopes[len(written) + layer].float()
+            self.pairs[layer] += by_token.double().square().sum(dim=(0, 1)).cpu()
             for kind in PAIR:
-                self.fisher[layer, kind] += by_factor.double().square().sum(dim=0).cpu()
+                by_factor = by_token.sum(dim=1).double()
+                self.fisher[layer, kind] += by_factor.square().sum(dim=0).cpu()
         for (group, (values, _)), slope in zip(seen.items(), slopes, strict=False):
             flat = slope.float().flatten(0, 1)
             self.felt[group] += (flat.T @ flat).double().cpu()
@@ -345,6 +347,7 @@ class _Sums:
                 group: _with_floor(total.numpy() / self.texts) for group, total in self.felt.items()
             },
             fisher={group: total.numpy() / self.texts for group, total in self.fisher.items()},
+            pairs={layer: total.numpy() / self.texts for layer, total in self.pairs.items()},
             info=info,
         )
 

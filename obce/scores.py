@@ -50,7 +50,7 @@ from obce.base.settings import (
     SCORES,
     of_layer,
 )
-from obce.layer_scores import LAYER_FUNCTIONS, options_of
+from obce.layer_scores import LAYER_FUNCTIONS, of_pairs, options_of
 from obce.readings import Readings, read
 from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
 from obce.units import KINDS, WEIGHTS, Group, Shape, dense_bert, shape_of
@@ -385,7 +385,8 @@ def score(
         source: for scores of clouds the activations, from
             :func:`obce.collect <obce.activations.collect>`; for scores of a layer its readings,
             from :func:`obce.read <obce.readings.read>`, which give numbers for value and
-            intermediate units (``fisher`` for query and key units, too). ``random`` and
+            intermediate units (``fisher`` and all in the metric ``loss`` for query and key
+            units, too, a pair's two alike). ``random`` and
             ``magnitude`` need neither (give ``None``); ``taylor`` and the scores of a layer take
             ``texts`` instead.
         name: of a cloud: ``merge_radius``, ``total_persistence``, ``persistent_entropy``, ``std``,
@@ -480,6 +481,10 @@ def _of_layers(readings: Readings, name: str, options: dict[str, Any]) -> Scores
     function = LAYER_FUNCTIONS[name]
     groups = readings.fisher if name == "fisher" else readings.points
     values = {group: function(readings, group, **options) for group in groups}
+    if options.get("metric") == "loss":
+        for layer in (layer for layer, kind in groups if kind == "value"):
+            row = of_pairs(readings, layer, name, values[layer, "value"])
+            values[layer, "query"] = values[layer, "key"] = row
     about = {"score": name, **options, **readings.info}
     return Scores({group: row.astype(np.float32) for group, row in values.items()}, about)
 

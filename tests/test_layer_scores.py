@@ -247,7 +247,7 @@ def test_a_silent_unit_dies_at_zero():
 def test_a_plan_comes_of_every_score(name, metric, tiny_classifier, tokenizer, sentences):
     options = {"model": tiny_classifier, "texts": sentences, "tokenizer": tokenizer}
     scores = obce.score(None, name, metric=metric, points=100, **options)
-    more = {"query", "key"} if name == "fisher" else set()
+    more = {"query", "key"} if name == "fisher" or metric == "loss" else set()
     assert {kind for _, kind in scores} == {"value", "intermediate"} | more
     assert (scores.info["score"], scores.info["points"]) == (name, 100)
     assert scores.info.get("metric") == (None if name == "fisher" else metric)
@@ -258,6 +258,23 @@ def test_a_plan_comes_of_every_score(name, metric, tiny_classifier, tokenizer, s
     assert plan.info["score"] == name
     with pytest.raises(ValueError, match="there are no scores for layer 0, output"):
         obce.plan(tiny_classifier, scores, level="light", kinds=["output"])
+
+
+def test_pairs_are_worth_what_the_value_units_beside_them_are(
+    tiny_classifier, tokenizer, sentences
+):
+    """By rms, in the loss's metric, both are the same thing: what the predictions feel of them."""
+    found = read(tiny_classifier, tokenizer, sentences, loss=True)
+    for name in ("rms", "persistence_share"):
+        scores = obce.score(found, name, metric="loss")
+        felt = found.square[1, "value"] * found.squared_norms((1, "value"), "loss")
+        pairs = found.pairs[1]
+        if name == "rms":
+            np.testing.assert_allclose(scores[1, "key"], np.sqrt(pairs), rtol=1e-5)
+        np.testing.assert_array_equal(scores[1, "query"], scores[1, "key"])
+        part = scores[1, "key"].sum() / scores[1, "value"].sum()
+        root = np.sqrt if name == "rms" else np.asarray
+        assert part == pytest.approx(root(pairs).sum() / root(felt).sum(), rel=1e-5)
 
 
 def test_what_a_layers_score_needs(tiny_classifier, tiny_activations, tokenizer, sentences):

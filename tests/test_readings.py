@@ -131,10 +131,10 @@ def test_fisher_of_a_pair_is_that_of_either_of_its_units(tiny_classifier, tokeni
     model, unit = tiny_classifier.double().eval(), 5
     module = model.bert.encoder.layer[0].attention.self.get_submodule(kind)
 
-    def answer(text, factor):
+    def answer(text, factor, token=slice(None)):
         def scale(m, inputs, output):
             output = output.clone()
-            output[..., unit] *= factor
+            output[:, token, unit] *= factor
             return output
 
         handle = module.register_forward_hook(scale)
@@ -145,6 +145,15 @@ def test_fisher_of_a_pair_is_that_of_either_of_its_units(tiny_classifier, tokeni
 
     found = read(model, tokenizer, TEXTS, loss=True)
     assert found.fisher[0, kind][unit] == pytest.approx(mean_squared_slope(answer), rel=1e-3)
+    if kind == "query":  # token by token
+        squares = [
+            sum(
+                ((answer(text, 1.001, t) - answer(text, 0.999, t)) / 0.002) ** 2
+                for t in range(len(tokenizer(text)["input_ids"]))
+            )
+            for text in TEXTS
+        ]
+        assert found.pairs[0][unit] == pytest.approx(np.mean(squares), rel=1e-3)
 
 
 def test_metrics(tiny_classifier, tokenizer):

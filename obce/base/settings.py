@@ -35,7 +35,8 @@ def judged_kinds(score: str, metric: str | None) -> tuple[str, ...]:
     """The kinds of units that a score gives numbers for."""
     if not of_layer(score, metric):
         return KINDS
-    return ("query", "key", *DEFAULT_KINDS) if score == "fisher" else DEFAULT_KINDS
+    of_pairs = score == "fisher" or metric == "loss"
+    return ("query", "key", *DEFAULT_KINDS) if of_pairs else DEFAULT_KINDS
 
 
 Covariance = Literal["points", "tree"]

@@ -86,9 +86,9 @@ def run_cell(group: Group, cell: Cell, work: Path) -> dict[str, Any]:
 
 
 def _plan(group: Group, scores: Any, settings: dict[str, Any]) -> Plan:
-    target = {name: settings[name] for name in ("keep_encoder", "level") if name in settings}
+    names = ("keep_encoder", "level", "floor", "heads")
+    target = {name: settings[name] for name in names if name in settings}
     kinds = settings["kinds"].split(",")
-    target |= {name: settings[name] for name in ("floor", "heads") if name in settings}
     chosen = plan(group.model, scores, kinds=kinds, scope=settings["scope"], **target)
     if settings["score"] != "swaps":
         return chosen
