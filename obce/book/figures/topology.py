@@ -23,12 +23,12 @@ def chance(axes: Axes, values: Sequence[float], scores: Mapping[str, float]) -> 
             below.
     """
     low, high = min([*values, *scores.values()]), max([*values, *scores.values()])
-    bins = np.linspace(low, high, 31)
+    bins = np.linspace(low, high, 31).tolist()
     counts, _, _ = axes.hist(values, bins=bins, color=LIGHT, edgecolor=DARK, label="random plans")
-    top = max(counts)
+    top = float(np.max(counts))
     for number, (name, value) in enumerate(scores.items()):
         height = top * (1.15 + 0.22 * number)
-        axes.plot([value, value], [0, height], ":", color="black", linewidth=0.9, zorder=1)
+        axes.vlines(value, 0, height, colors="black", linestyles=":", linewidth=0.9, zorder=1)
         axes.plot(value, height, MARKERS[number % len(MARKERS)], color="black", markersize=6)
         left = value > (low + high) / 2
         axes.annotate(
