@@ -6,7 +6,8 @@ value units, what attention has made of them), beside the weights with which the
 
 The *metric* says how far apart two things are that a map writes: ``plain`` forgets the weights,
 ``norm`` takes them as they are, ``loss`` weighs the coordinates of the residual stream by what the
-model's predictions feel of them. No labels are used.
+model's predictions feel of them (of an encoder without a head, its texts' embeddings). No labels
+are used.
 """
 
 from __future__ import annotations
@@ -154,21 +155,23 @@ def read(
     """Run a BERT over texts and keep what its residual maps read.
 
     Args:
-        model: a transformers BERT, or a model that holds one (with a task's head, for ``loss``).
+        model: a transformers BERT, or a model that holds one.
         texts: strings, or pairs of strings.
         points: how many are kept, drawn from all with ``seed``; all, if there are no more.
         cloud: what a point is: one of the ``tokens``, or the ``mean`` over a text's tokens, or its
             [CLS] token (``cls``).
         special_tokens: whether [CLS] and [SEP] count.
         moments: also add up the second moments of all tokens: about as much work again.
-        loss: also measure the metric of the loss, by one backward pass per batch.
+        loss: also measure the metric of the loss, by one backward pass per batch. Without a head,
+            predictions are the embeddings of texts (the mean over tokens, normalised), each as far
+            as it points in a direction drawn at random.
         max_length: tokens to which texts are cut; 64, if left out.
         device: see :mod:`obce.base.devices`.
 
     Memory: 4 bytes for each point and unit; ``moments`` take 8 for each pair of a group's units.
 
     Raises:
-        ValueError: no BERT, no texts, or ``loss`` with a model that has no head.
+        ValueError: no BERT, or no texts.
 
     >>> import obce
     >>> model, tokenizer = obce.load_bert()
@@ -180,8 +183,6 @@ def read(
     check_choice("cloud", cloud, READ_CLOUDS)
     if points < 2:
         raise ValueError(f"points={points}: a cloud needs at least two")
-    if loss and bert is model:
-        raise ValueError("the loss's metric needs a model with a task head")
     limit = length_limit(bert, max_length)
     encodings = encode(tokenizer, texts, limit, model=bert)
     batched = batches(encodings, batch_size)
@@ -209,9 +210,10 @@ def read(
         for batch, (pooling, rows) in zip(bar, kept, strict=True):
             inputs = model_inputs(encodings, batch, bert.device)
             output: Any = (model if loss else bert)(**inputs)
+            predicted = output[0] if bert is model or not loss else output.logits
             sums.add(seen, pooling.to(bert.device), rows)
             if loss:
-                sums.add_slopes(seen, queries, output.logits)
+                sums.add_slopes(seen, queries, predicted, bert is model)
             seen.clear()
             queries.clear()
     about = {"texts": len(encodings), "max_length": limit, "seed": seed, "cloud": cloud}
@@ -311,13 +313,15 @@ class _Sums:
         self,
         seen: dict[Group, tuple[torch.Tensor, torch.Tensor]],
         queries: dict[Group, torch.Tensor],
-        logits: torch.Tensor,
+        predicted: torch.Tensor,
+        headless: bool,
     ) -> None:
         """The slopes of the model's own log-likelihood, by what the maps write and by queries."""
-        self.texts += len(logits)
+        self.texts += len(predicted)
         written = [written for _, written in seen.values()]
+        objective = _of_embeddings if headless else _own_log_likelihood
         slopes = torch.autograd.grad(
-            _own_log_likelihood(logits, self.generator), [*written, *queries.values()]
+            objective(predicted, self.generator), [*written, *queries.values()]
         )
         for (layer, _), query in queries.items():
             by_token = query.detach().float() * slopes[len(written) + layer].float()
@@ -360,6 +364,13 @@ def _own_log_likelihood(logits: torch.Tensor, generator: torch.Generator) -> tor
     flat = logits.flatten(0, -2)
     drawn = torch.multinomial(flat.detach().float().softmax(-1).cpu(), 1, generator=generator)
     return flat.log_softmax(-1).gather(1, drawn.to(flat.device)).sum()
+
+
+def _of_embeddings(hidden: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """How far texts' embeddings point in a direction drawn for each, summed over texts."""
+    embeddings = torch.nn.functional.normalize(hidden.float().mean(dim=1), dim=-1)
+    directions = torch.randn(embeddings.shape, generator=generator).to(hidden.device)
+    return (embeddings * directions).sum()
 
 
 def _with_floor(matrix: np.ndarray) -> np.ndarray:

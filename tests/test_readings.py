@@ -207,11 +207,24 @@ def test_the_losss_metric_is_the_slope_of_a_regressions_answer(tiny_classifier, 
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * mean)
 
 
+def test_without_a_head_the_metric_is_that_of_the_embeddings(tiny_bert, tokenizer):
+    """One text many times: the mean over random directions is the Jacobian's square."""
+    written = {}
+    module = tiny_bert.encoder.layer[2].output.dense
+    handle = module.register_forward_hook(lambda m, x, y: written.update(y=y) or y)
+    hidden = tiny_bert.eval()(**tokenizer(TEXTS[0], return_tensors="pt"))[0]
+    handle.remove()
+    embedding = torch.nn.functional.normalize(hidden.mean(1), dim=-1)[0]
+    rows = [torch.autograd.grad(each, written["y"], retain_graph=True)[0][0] for each in embedding]
+    expected = torch.einsum("oth,otg->hg", torch.stack(rows), torch.stack(rows)).numpy()
+    found = read(tiny_bert, tokenizer, TEXTS[:1] * 2000, loss=True).felt[2, "intermediate"]
+    found -= readings.FLOOR * found.trace() / len(found) / (1 + readings.FLOOR) * np.eye(24)
+    assert np.linalg.norm(found - expected) < 0.1 * np.linalg.norm(expected)
+
+
 def test_bad_input(tiny_bert, tiny_classifier, tokenizer):
     with pytest.raises(ValueError, match="points=1: a cloud needs at least two"):
         read(tiny_classifier, tokenizer, TEXTS, points=1)
-    with pytest.raises(ValueError, match="needs a model with a task head"):
-        read(tiny_bert, tokenizer, TEXTS, loss=True)
     with pytest.raises(ValueError, match="the corpus is empty"):
         read(tiny_bert, tokenizer, [])
 
