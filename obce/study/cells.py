@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from obce.pruning import Plan, plan
 from obce.repairs import repair
 from obce.study import measures
-from obce.study.config import DROP_LAYERS, NONE, Cell, plain
+from obce.study.config import DROP_LAYERS, FIRST_FLOOR, FIRST_HEADS, NONE, Cell, plain
 from obce.study.dense import tune
 from obce.study.group import Group
 from obce.study.layers import drop_layers
@@ -86,8 +86,11 @@ def run_cell(group: Group, cell: Cell, work: Path) -> dict[str, Any]:
 
 
 def _plan(group: Group, scores: Any, settings: dict[str, Any]) -> Plan:
-    names = ("keep_encoder", "level", "floor", "heads")
-    target = {name: settings[name] for name in names if name in settings}
+    names = ("keep_encoder", "level", "heads")
+    target: dict[str, Any] = {"heads": FIRST_HEADS[settings["scope"]]}
+    target |= {name: settings[name] for name in names if name in settings}
+    if settings["scope"] == "global":
+        target["floor"] = settings.get("floor", FIRST_FLOOR)
     kinds = settings["kinds"].split(",")
     chosen = plan(group.model, scores, kinds=kinds, scope=settings["scope"], **target)
     if settings["score"] != "swaps":

@@ -36,7 +36,6 @@ from obce.base.settings import (
     DEGREE,
     EMBEDDED,
     EPOCHS,
-    FLOOR,
     HEADS,
     KINDS,
     LEARNING_RATE,
@@ -99,7 +98,9 @@ def _ridge_fits(value: Any) -> bool:
     return value == "auto" or (type(value) in (int, float) and 0 <= value < math.inf)
 
 
+FIRST_FLOOR = 0.1  # plan's default when the first records were made: a cell that names none has it
 CORPORA = ("own", SENTENCES, *TASKS)
+FIRST_HEADS = {"layer": "equal", "network": "free", "global": "free"}
 SETTINGS: dict[str, Setting] = {
     "score": _choice(DEFAULT_SCORE, *SCORES, *RIVALS, DROP_LAYERS),
     "metric": _choice(DEFAULT_METRIC, *METRICS),
@@ -118,7 +119,7 @@ SETTINGS: dict[str, Setting] = {
     "level": _choice(NONE, NONE, *LEVELS),
     "kinds": Setting(",".join(DEFAULT_KINDS), _kinds_fit, f"some of {','.join(KINDS)}"),
     "scope": _choice("layer", *SCOPES),
-    "floor": _number(FLOOR, lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+    "floor": _number(FIRST_FLOOR, lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     "heads": _choice(NONE, NONE, *HEADS),
     "repair": _choice(DEFAULT_REPAIR, *REPAIRS),
     "ridge": Setting(RIDGE, _ridge_fits, "a number from 0 on, or auto"),
@@ -156,7 +157,7 @@ def heard(settings: Mapping[str, Any]) -> dict[str, Any]:
         return {name: full[name] for name in SETTINGS if name in (*names, *TEXTS, "keep_encoder")}
     names += ["kinds", "scope", "repair"]
     names += ["keep_encoder"] if full["level"] == NONE else ["level"]
-    names += ["floor"] * (full["scope"] == "global" and full["floor"] != FLOOR)
+    names += ["floor"] * (full["scope"] == "global" and full["floor"] != FIRST_FLOOR)
     names += ["heads"] * (full["heads"] != NONE)
     if layered:
         full["cloud"] = settings.get("cloud", READ_CLOUDS[0])
