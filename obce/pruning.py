@@ -346,11 +346,11 @@ def plan(
             such as shares of one loss: that is the caller's to see to. A query-key pair has the
             geometric mean of its two scores.
         floor: with ``scope="global"``, the fraction of each layer's units of each kind (of each
-            head's, where heads are equal) that stays in any case, the best ones; 0.1 if left out.
+            head's, where heads are equal) that stays in any case, the best ones; 0 if left out.
         heads: ``equal``: each head of a layer loses equally many units (percentiles within the
             head; globally, the heads' n-th units go together, by the mean of their scores), which
             runs fastest; ``free``: percentiles over the layer, heads may become unequal.
-            ``equal`` is the default where ``scope`` is ``layer``.
+            ``equal`` is the default, but for the scope ``network``.
         multiple_of: round the number of units that stay, in each head and in each layer's other
             kinds, to the nearest multiple (8, say); never to none where some were to stay, and
             never above what there is. With a budget, the kinds outside heads then make up for
@@ -371,7 +371,7 @@ def plan(
     (0.465, 552)
     """
     shape, dense = shape_of(model), count_parameters(model)
-    heads = heads or ("equal" if scope == "layer" else "free")
+    heads = heads or ("free" if scope == "network" else "equal")
     _check_choices(kinds, scope, heads, floor)
     if type(multiple_of) is not int or not 1 <= multiple_of <= shape.hidden:
         raise ValueError(f"multiple_of={multiple_of}: a whole number from 1 to {shape.hidden}")

@@ -274,7 +274,7 @@ def test_over_the_network_a_whole_layer_can_go():
 
 
 def at_once(scores, **options):
-    return obce.plan(MODELS["small"], scores, scope="global", **options)
+    return obce.plan(MODELS["small"], scores, scope="global", **{"heads": "free"} | options)
 
 
 def test_globally_the_least_score_per_parameter_goes_whatever_the_kind():
