@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
+from persim import bottleneck
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import spearmanr
+from transformers import BertConfig, BertModel
 
+import obce
+from obce import homology
 from obce.book import exercises
 
 CHECKERS = {name: getattr(exercises, name) for name in exercises.__all__}
@@ -21,6 +31,234 @@ def forgets_after_an_error(module, unit):
     handle = module.register_forward_hook(lambda module, x, out: seen.append(out[..., unit]))
     yield seen
     handle.remove()
+
+
+def tree(points):
+    return linkage(np.reshape(points, (len(points), -1)), "single")
+
+
+def flood(points, scale):
+    """Components by walking from point to point, without any library."""
+    left, count = {*range(len(points))}, 0
+    while left:
+        count, heap = count + 1, [left.pop()]
+        while heap:
+            here = points[heap.pop()]
+            near = {j for j in left if sum((here - points[j]) ** 2) <= scale**2 + 1e-9}
+            left -= near
+            heap += near
+    return count
+
+
+def isolated(points, scale):
+    alone = (squareform(pdist(points)) <= scale).sum(axis=1) == 1
+    return alone.sum() + (not alone.all())
+
+
+def most_of(points, share):
+    return min(height for *_, height, count in tree(points) if count >= share * len(points))
+
+
+def bounds(points, width, inside=np.ptp):
+    groups = {}
+    for x in sorted(points):
+        groups.setdefault(math.floor(x / width), []).append(x)
+    kept = [groups[i] for i in sorted(groups)]
+    gap = max((b[0] - a[-1] for a, b in pairwise(kept)), default=0.0)
+    return gap, max(gap, *(inside(group) for group in kept), 0)
+
+
+def best_line(a, b, half=2, downwards=True):
+    a, b = (sorted(x, reverse=downwards) for x in (a, b))
+    costs = []
+    for k in range(min(len(a), len(b)) + 1):
+        over = [x / half for x in (*a[k:], *b[k:])]
+        costs.append(max([*(abs(x - y) for x, y in zip(a[:k], b[:k], strict=True)), *over, 0]))
+    return min(costs)
+
+
+def shapes_of(keep):
+    """A layer of BERT-base with so many value and intermediate units, of the dense one."""
+    h, i = 768, 3072
+    return (2 * (h + 1) * h + keep * ((h + 1) * h + h * h + (h + 1) * i + h * i) + 6 * h) / (
+        4 * (h * h + h) + 2 * h * i + i + h + 4 * h
+    )
+
+
+class Recorder:
+    """A context manager without contextlib."""
+
+    def __init__(self, module, unit):
+        self.module, self.unit, self.seen = module, unit, []
+
+    def __enter__(self):
+        self.handle = self.module.register_forward_hook(
+            lambda module, inputs, output: self.seen.append(output[..., self.unit])
+        )
+        return self.seen
+
+    def __exit__(self, *trouble):
+        self.handle.remove()
+
+
+class Swallows(Recorder):
+    def __exit__(self, *trouble):
+        self.handle.remove()
+        return True
+
+
+class TakesAll(Recorder):
+    def __exit__(self, *trouble):
+        self.module._forward_hooks.clear()
+
+
+class Wrong(Recorder):
+    def __enter__(self):
+        super().__enter__()
+        self.unit += 1
+        return self.seen
+
+
+class Once(Recorder):
+    def __enter__(self):
+        def hook(module, inputs, output):
+            self.seen[:] = [output[..., self.unit]]
+
+        self.handle = self.module.register_forward_hook(hook)
+        return self.seen
+
+
+@contextmanager
+def by_stack(module, unit):
+    with ExitStack() as stack:
+        seen = []
+        stack.callback(
+            module.register_forward_hook(lambda m, x, out: seen.append(out[..., unit])).remove
+        )
+        yield seen
+
+
+@contextmanager
+def by_finally(module, unit):
+    seen = []
+    handle = module.register_forward_hook(lambda m, x, out: seen.append(out[:, :, unit].numpy()))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def only_exceptions(module, unit):
+    seen = []
+    handle = module.register_forward_hook(lambda m, x, out: seen.append(out[..., unit]))
+    try:
+        yield seen
+    except Exception:
+        handle.remove()
+        raise
+    handle.remove()
+
+
+BASE = {"query": 1538, "key": 1538, "value": 1537, "attention_output": 768, "intermediate": 1537}
+
+
+def freed(kind, h, i, pair=2, stays=0):
+    row = h + 1
+    if kind in ("query", "key"):
+        return pair * row
+    if kind in ("value", "intermediate"):
+        return row + h
+    return (h if kind == "attention_output" else i) + stays
+
+
+def ranks_of(values):
+    return sum((values > other).astype(int) for other in values)
+
+
+def real_mean(outputs, mask, over=None):
+    kept = [[row[m == 1] for row, m in zip(outputs, mask, strict=True)]]
+    return np.stack([row.sum(axis=0) / (over or len(row)) for row in kept[0]])
+
+
+def clouded(outputs, lengths, length, centre=np.median, first=False):
+    rows = [row[:n] for row, n in zip(outputs, lengths, strict=True)]
+    seen = [row[:length] for row in rows] if first else rows
+    middle = centre(np.concatenate(seen))
+    points = [[x - middle for x in row[:length]] for row in rows]
+    width = min(length, outputs.shape[1])
+    return np.array([point + [0.0] * (width - len(point)) for point in points])
+
+
+def last_gap(points):
+    line = sorted(points)
+    return max((b - a, a) for a, b in pairwise(line))[1]
+
+
+def beyond(points):
+    low = [i for i, x in enumerate(points) if x <= last_gap(points)]
+    high = [i for i, x in enumerate(points) if x > last_gap(points)]
+    return min(low, high, key=len)
+
+
+def plans(*seeds, score="random", keep=0.465):
+    with torch.device("meta"):
+        model = BertModel(BertConfig(num_hidden_layers=2))
+    given = [obce.score(None, score, model=model, seed=seed) for seed in seeds]
+    return [obce.plan(model, each, keep_encoder=keep) for each in given]
+
+
+def legs(points, edges, power=2):
+    return [
+        sum(abs(points[i, u] - points[j, u]) ** power for i, j in edges)
+        for u in range(points.shape[1])
+    ]
+
+
+def copies(points, unit, k):
+    many = np.column_stack([points, *[points[:, unit]] * (k - 1)])
+    return obce.homology.persistence_shares(many)[unit]
+
+
+def layer_adds(h, i, t, square=2, maps=4):
+    return t * (maps * h * h + 2 * h * i) + square * t * t * h
+
+
+def moved(t, i, o):
+    return 4 * (t * i + i * o + t * o)
+
+
+def merged(points):
+    return homology.h0_deaths(np.array(points, dtype=float))[-1]
+
+
+def tree_edges(points):
+    return homology.spanning_tree(points)[
+        np.argsort([math.dist(points[i], points[j]) for i, j in homology.spanning_tree(points)])
+    ]
+
+
+def nearest(points, i):
+    distance = np.linalg.norm(points - points[i], axis=1)
+    return np.where(np.arange(len(points)) == i, np.inf, distance).argmin()
+
+
+def loneliest(points):
+    return np.argmax([math.dist(p, points[nearest(points, i)]) for i, p in enumerate(points)])
+
+
+def gains(record, of="repaired"):
+    metric = next(iter(record["dense"]))
+    after = [record["dense"] if of == "dense" else row[of] for row in record["rows"]]
+    return [
+        100 * (late[metric] - row["cut"][metric])
+        for late, row in zip(after, record["rows"], strict=True)
+    ]
+
+
+def held(parts, process):
+    units, processes = parts.shape[2], len(parts)
+    return slice(process * units // processes, (process + 1) * units // processes)
 
 
 # checker, a wrong answer, a part of what is said to it
@@ -92,6 +330,646 @@ WRONG = [
     ("speed_up", lambda fixed, ratio: fixed + (1 - fixed) * ratio, "Let the dense model take 1"),
     ("intensity", lambda t, i, o: t * i * o / (t * i + i * o + t * o), "4 bytes each"),
 ]
+
+
+# checker -> answers that are right, in other forms and by other ways than the book's
+RIGHT = {
+    # chapter 1
+    "components_at": [
+        flood,
+        lambda points, scale: fcluster(tree(points), scale, "distance").max(),
+        lambda points, scale: float(1 + (homology.h0_deaths(points) > scale).sum()),
+    ],
+    "deaths_on_a_line": [
+        lambda x: sorted(b - a for a, b in pairwise(sorted(x))),
+        lambda x: map(float, np.sort(np.diff(np.sort(x)))),
+        lambda x: tree(x)[:, 2] if len(x) > 1 else (),
+    ],
+    "polygon_deaths": [
+        lambda n: [2 * math.sin(math.pi / n)] * (n - 1),
+        lambda n: homology.h0_deaths(
+            np.exp(2j * np.pi * np.arange(n) / n).view(float).reshape(n, 2)
+        ),
+        lambda n: np.full((n - 1, 1), math.sqrt(2 - 2 * math.cos(2 * math.pi / n))),
+    ],
+    "same_barcode": [
+        lambda: ([(0, 0), (1, 0), (2, 0)], [(0, 0), (1, 0), (1, 1)]),
+        lambda: ([0.0, 1, 3, 6], [0.0, 2, 3, 6]),
+        lambda: (torch.tensor([[0.0, 0], [2, 0], [4, 0]]), np.array([[0, 0], [2, 0], [2, 2]])),
+    ],
+    "moved_deaths": [
+        lambda d, c, v: [abs(c) * x for x in d],
+        lambda d, c, v: homology.h0_deaths(c * np.append(0, np.cumsum(d))),
+        lambda d, c, v: np.hypot(c * d, 0),
+    ],
+    # chapter 2
+    "predicted_radii": [
+        lambda: [51, 1, 6, 1.41],
+        lambda: (51.0, 1, 6, math.sqrt(2)),
+        np.array([51, 1, 6, 1.4142]),
+    ],
+    "last_edge": [
+        lambda points: set(map(int, tree_edges(points)[-1])),
+        lambda points: tuple(tree_edges(points)[-1][::-1]),
+        lambda points: np.argwhere(np.isclose(squareform(pdist(points)), tree(points)[-1, 2]))[0],
+    ],
+    "without_each": [
+        lambda p: [tree(np.delete(p, i, 0))[-1, 2] for i in range(len(p))],
+        lambda p: (tree(np.delete(p, i, 0))[-1, 2] for i in range(len(p))),
+        lambda p: torch.tensor([tree(np.delete(p, i, 0))[-1, 2] for i in range(len(p))]),
+    ],
+    "equal_radius": [
+        lambda: (range(40), [0.0] * 39 + [1.0]),
+        lambda: (np.repeat([0.0, 1], 50), 0.0 + np.arange(100)),
+        (np.arange(60.0), np.append(np.zeros(59), 1)),
+    ],
+    "radius_of_most": [
+        most_of,
+        lambda p, share: next(
+            d
+            for d in homology.h0_deaths(p)
+            if np.bincount(fcluster(tree(p), d, "distance")).max() >= share * len(p)
+        ),
+        lambda p, share: np.float32(most_of(p, share)),
+    ],
+    # chapter 3
+    "bottleneck_h0": [
+        lambda a, b: bottleneck(*(np.column_stack([0 * x, x]) for x in (a, b))),
+        best_line,
+        lambda a, b: np.array([best_line(b, a)]),
+    ],
+    "probe": [
+        lambda: ([[0, 6], [0, 8]], []),
+        lambda: (np.zeros((0, 2)), np.array([[1.0, 3], [2, 7]])),
+        (np.array([[0.0, 6], [2, 11]]), np.array([[0.0, 5]])),
+    ],
+    "rounded_range": [
+        lambda r, s, d: (max(r - s * d**0.5, 0), r + s * d**0.5),
+        lambda r, s, d: np.clip([r - s * math.sqrt(d), r + s * math.sqrt(d)], 0, None),
+        lambda r, s, d: [[max(r - s * d**0.5, 0), r + s * d**0.5]],
+    ],
+    "entropies": [
+        lambda: (math.log(64), math.log(252) / 2),
+        lambda: np.array([4.159, 2.765]),
+        (4.1589, 2.7647),
+    ],
+    # chapter 4
+    "scores_without_pair": [
+        lambda q, k, u: (q @ k.T - np.outer(q[:, u], k[:, u])) / 2,
+        lambda q, k, u: np.einsum("id,jd->ij", np.delete(q, u, 1), np.delete(k, u, 1)) / 2,
+        lambda q, k, u: torch.tensor(np.delete(q, u, 1) @ np.delete(k, u, 1).T / len(q[0]) ** 0.5),
+    ],
+    "layer_parameters": [
+        lambda h, i: 4 * h * h + 2 * h * i + 9 * h + i,
+        lambda h, i: sum([4 * (h + 1) * h, (h + 1) * i, (i + 1) * h, 4 * h]),
+        lambda h, i: np.int64(4 * h * h + 2 * h * i + 9 * h + i),
+    ],
+    "freed_by": [
+        freed,
+        lambda kind, h, i: np.array([freed(kind, h, i)]),
+        lambda kind, h, i: float(freed(kind, h, i)),
+    ],
+    "keep_encoder": [
+        lambda keep, total, encoder: (keep * total - (total - encoder)) / encoder,
+        lambda keep, total, encoder: 1 - (1 - keep) / (encoder / total),
+        lambda keep, total, encoder: np.array(encoder - (1 - keep) * total) / encoder,
+    ],
+    "half_of_two_kinds": [lambda: shapes_of(0.5), lambda: np.float32(shapes_of(0.5)), 0.584],
+    # chapter 5
+    "recording": [Recorder, by_stack, by_finally],
+    "bytes_of_base": [
+        lambda n, length: 82_944 * n * length * 4,
+        lambda n, length: np.float64(12 * 6912 * 4) * n * length,
+        lambda n, length: np.zeros((n, length), "f4").nbytes * 82_944,
+    ],
+    "masked_mean": [
+        real_mean,
+        lambda x, m: np.einsum("ijk,ij->ik", x, m) / m.sum(axis=1, keepdims=True),
+        lambda x, m: np.ma.masked_array(x, np.broadcast_to(m[..., None] == 0, x.shape)).mean(
+            axis=1
+        ),
+    ],
+    "loudest": [
+        lambda x, k: sorted(range(len(x)), key=lambda u: -abs(x[u]).max() / np.median(abs(x[u])))[
+            :k
+        ],
+        lambda x, k: np.argsort(abs(x).max(1) / np.median(abs(x), 1))[::-1][:k],
+        lambda x, k: torch.tensor(abs(x).max(1) / np.median(abs(x), 1)).topk(k).indices,
+    ],
+    # chapter 6
+    "texts_cloud": [
+        clouded,
+        lambda x, n, length: clouded(x, n, length).tolist(),
+        lambda x, n, length: torch.tensor(clouded(x, n, length)),
+    ],
+    "smaller_side": [
+        beyond,
+        lambda points: set(beyond(points)),
+        lambda points: np.isin(np.arange(len(points)), beyond(points)),
+    ],
+    "constant_unit": [
+        lambda c, n: merged([[abs(c) * (j < i) for j in range(max(n))] for i in n]),
+        lambda c, n: math.sqrt(c * c * max(b - a for a, b in pairwise(sorted(n)))),
+        lambda c, n: np.array([abs(c) * np.diff(sorted(n)).max() ** 0.5]),
+    ],
+    "rank_correlation": [
+        lambda a, b: spearmanr(a, b).statistic,
+        lambda a, b: np.corrcoef(ranks_of(a), ranks_of(b))[0, 1],
+        lambda a, b: 1 - 6 * sum((ranks_of(a) - ranks_of(b)) ** 2) / (len(a) * (len(a) ** 2 - 1)),
+    ],
+    # chapter 7
+    "shares_of_tree": [
+        lambda x, e: np.square(x[e[:, 0]] - x[e[:, 1]]).sum(0),
+        legs,
+        lambda x, e: torch.tensor(legs(x, e)),
+    ],
+    "two_silences": [
+        lambda: ([[0, 0], [1, 0], [1, 2]], [[x, y] for x in (0, 4, 8) for y in (0, 3)]),
+        lambda: (
+            np.array([[0, 0], [1, 1]]),
+            np.array([[5 * x, y] for x in range(4) for y in (0, 1)]),
+        ),
+        ([[0, 0], [3, 0], [3, 1]], [[x, y] for x in (0, 9, 18, 27) for y in (0, 2)]),
+    ],
+    "share_of_copies": [
+        copies,
+        lambda x, u, k: (
+            homology.persistence_shares(x * np.where(np.arange(x.shape[1]) == u, k**0.5, 1))[u] / k
+        ),
+        lambda x, u, k: np.array([copies(x, u, k)]),
+    ],
+    "heard": [
+        lambda n, far, distance: [far * (n - far) * distance**2, distance * distance],
+        lambda n, far, distance: np.array([sum([distance**2] * far * (n - far)), distance**2]),
+        lambda n, far, distance: (n * n * np.var([distance] * far + [0] * (n - far)), distance**2),
+    ],
+    "units_for_half": [
+        lambda x: next(
+            k for k in range(1, len(x) + 1) if sum(sorted(x)[-k:]) >= sum(x) / 2 - 1e-12
+        ),
+        lambda x: np.searchsorted(np.cumsum(np.sort(x)[::-1]), x.sum() / 2 - 1e-12) + 1,
+        lambda x: float((np.cumsum(-np.sort(-x)) < x.sum() / 2).sum() + 1),
+    ],
+    # chapter 8
+    "queries_and_keys": [
+        lambda: 2 * 384 * 385 / 1_774_464,
+        lambda: np.float64(0.16663),
+        0.1666,
+    ],
+    "survivors": [
+        lambda scores, k: sorted(sorted(range(len(scores)), key=lambda u: (scores[u], u))[-k:]),
+        lambda scores, k: np.sort(np.lexsort((np.arange(len(scores)), scores))[len(scores) - k :]),
+        lambda scores, k: torch.tensor(
+            np.sort(np.argsort(scores, kind="stable")[len(scores) - k :])
+        ),
+    ],
+    "megabytes": [
+        lambda n: n / 250_000,
+        lambda n: round(4e-6 * n, 1),
+        lambda n: np.zeros(1, "f4").nbytes * n / 10**6,
+    ],
+    "random_plans": [lambda: plans(0, 1, 2), lambda: tuple(plans(5, 7, 8)), plans(3, 4, 1)],
+    "repair_gains": [
+        lambda record: gains(record),
+        lambda record: np.array(gains(record)),
+        lambda record: (x for x in gains(record)),
+    ],
+    # chapter 9
+    "gap_bounds": [
+        bounds,
+        lambda points, width: list(bounds(points, width)),
+        lambda points, width: np.array([bounds(points, width)]),
+    ],
+    "enough_buckets": [
+        lambda n: 2 ** math.ceil(math.log2(2 * n - 1)),
+        lambda n: next(2**k for k in range(64) if 2**k >= 2 * n - 1),
+        lambda n: 1 << (2 * n - 2).bit_length(),
+    ],
+    "hard_to_certify": [
+        lambda: [0.25 * (i == 9) + i / 2 for i in range(33)],
+        lambda: 4 * (np.arange(33) / 2 + 0.25 * (np.arange(33) == 9)),
+        torch.arange(33) / 2 + 0.25 * (torch.arange(33) == 9),
+    ],
+    # past one machine
+    "swapped": [
+        lambda parts, p: np.vstack(parts)[:, held(parts, p)],
+        lambda parts, p: [list(row[held(parts, p)]) for part in parts for row in part],
+        lambda parts, p: parts.reshape(-1, parts.shape[2])[:, held(parts, p)],
+    ],
+    "bytes_sent": [
+        lambda u, n, p: 4 * u * n / p * (1 - 1 / p),
+        lambda u, n, p: 4 * (u * n / p - u * n / p**2),
+        lambda u, n, p: np.float64(4) * u * n * (p - 1) / p**2,
+    ],
+    "busiest_process": [
+        lambda n, h, i, p: n * (5 * math.ceil(h / p) + math.ceil(i / p)),
+        lambda n, h, i, p: n * (5 * ((h + p - 1) // p) + (i + p - 1) // p),
+        lambda n, h, i, p: n * (5 * (h - (p - 1) * h // p) + i - (p - 1) * i // p),
+    ],
+    # from parameters to milliseconds
+    "multiply_adds": [
+        layer_adds,
+        lambda h, i, t: float(layer_adds(h, i, t)),
+        lambda h, i, t: sum([4 * t * h * h, t * h * i, t * i * h, t * t * h, t * t * h]),
+    ],
+    "even_length": [
+        lambda h, i: 2 * h + i,
+        lambda h, i: (4 * h * h + 2 * h * i) / (2 * h),
+        lambda h, i: np.roots([2 * h, -(4 * h * h + 2 * h * i), 0]).max(),
+    ],
+    "speed_up": [
+        lambda fixed, ratio: ratio / (1 + fixed * (ratio - 1)),
+        lambda fixed, ratio: 1 / (fixed + (1 - fixed) / ratio),
+        lambda fixed, ratio: np.array([1 / (fixed + (1 - fixed) / ratio)]),
+    ],
+    "intensity": [
+        lambda t, i, o: t * i * o / moved(t, i, o),
+        lambda t, i, o: 0.25 / (1 / o + 1 / t + 1 / i),
+        lambda t, i, o: np.float32(t * i * o / moved(t, i, o)),
+    ],
+}
+
+# checker -> wrong answers that somebody may well give; WRONG has one more of each
+ALSO_WRONG = {
+    # chapter 1
+    "components_at": [
+        isolated,
+        lambda points, scale: 1 + (homology.h0_deaths(points) >= scale).sum(),
+        lambda points, scale: (homology.h0_deaths(points) > scale).sum(),
+        lambda points, scale: fcluster(linkage(points, "complete"), scale, "distance").max(),
+        lambda points, scale: 1 + (homology.h0_deaths(points) > 2 * scale).sum(),
+        lambda points, scale: 1 + (np.linalg.norm(np.diff(points, axis=0), axis=1) > scale).sum(),
+    ],
+    "deaths_on_a_line": [
+        lambda x: np.diff(np.sort(x)),
+        lambda x: np.sort(np.diff(np.unique(x))),
+        lambda x: np.sort(np.diff(np.sort(x)))[::-1],
+        lambda x: np.sort(np.diff(np.sort(x))) / 2,
+        lambda x: np.append(np.sort(np.diff(np.sort(x))), np.inf),
+    ],
+    "polygon_deaths": [
+        lambda n: np.full(n - 1, 2 * np.pi / n),
+        lambda n: np.full(n - 1, np.sin(np.pi / n)),
+        lambda n: 2 * np.sin(np.pi / n),
+        lambda n: np.full(n - 1, 2 * np.sin(2 * np.pi / n)),
+        lambda n: np.full(n - 1, 2.0),
+    ],
+    "same_barcode": [
+        lambda: ([[0, 0], [1, 0]], [[0, 0], [1, 0], [2, 0]]),
+        lambda: ([[0, 0], [1, 0], [2, 0]], [[0, 0], [0, 1], [0, 2]]),
+        lambda: ([[0, 0], [1, 0], [2, 0]], [[0, 0], [1, 0], [3, 0]]),
+        lambda: ([[0, 0], [1, 0]],),
+        lambda: "two clouds",
+    ],
+    "moved_deaths": [
+        lambda d, c, v: abs(c) * d + np.linalg.norm(v),
+        lambda d, c, v: d + c,
+        lambda d, c, v: d / abs(c),
+        lambda d, c, v: d,
+        lambda d, c, v: c**2 * d,
+    ],
+    # chapter 2
+    "predicted_radii": [
+        lambda: [150, 1, 6, 2**0.5],
+        lambda: [50.6, 1, 6, 2**0.5],
+        lambda: [51, 1, 13, 2**0.5],
+        lambda: [51, 1, -6, 2**0.5],
+        lambda: [51, 1, 6, 1],
+        lambda: [51, 1, 6],
+    ],
+    "last_edge": [
+        lambda p: np.argwhere(squareform(pdist(p)) == pdist(p).max())[0],
+        lambda p: tree_edges(p)[0],
+        lambda p: [loneliest(p), nearest(p, loneliest(p))],
+        lambda p: tree(p)[-1, :2],
+        lambda p: p[tree_edges(p)[-1]],
+    ],
+    "without_each": [
+        lambda p: [tree(p)[-1, 2]] * len(p),
+        lambda p: [tree(np.delete(p, i, 0))[-2, 2] for i in range(len(p))],
+        lambda p: [tree(np.delete(p, [0, i], 0))[-1, 2] for i in range(len(p))],
+        lambda p: [tree(np.delete(p, i, 0))[-1, 2] for i in range(len(p) - 1)],
+        lambda p: sorted(tree(np.delete(p, i, 0))[-1, 2] for i in range(len(p))),
+    ],
+    "equal_radius": [
+        lambda: (np.arange(10), 10 * np.arange(10)),
+        lambda: (np.zeros(9), np.zeros(9)),
+        lambda: (np.arange(100), np.array([0, 1])),
+        lambda: ([[0, 0], [1, 0]], [[0, 0], [0, 1]]),
+        lambda: (np.arange(9), np.append(np.zeros(8), 1)),
+        lambda: "even steps",
+    ],
+    "radius_of_most": [
+        lambda p, share: np.quantile(homology.h0_deaths(p), share),
+        lambda p, share: homology.h0_deaths(p)[math.ceil(share * len(p)) - 2],
+        lambda p, share: tree(p)[-1, 2],
+        lambda p, share: share * tree(p)[-1, 2],
+        lambda p, share: max(h for *_, h, n in tree(p) if n >= share * len(p)),
+        lambda p, share: min([h for *_, h, n in tree(p) if n > share * len(p)], default=99),
+    ],
+    # chapter 3
+    "bottleneck_h0": [
+        lambda a, b: best_line(a, b, half=1),
+        lambda a, b: best_line(a, b, downwards=False),
+        lambda a, b: max(abs(max(a, default=0) - max(b, default=0)), 0),
+        lambda a, b: max([x / 2 for x in (*a, *b)], default=0),
+        lambda a, b: best_line(a[:1], b[:1]),
+    ],
+    "probe": [
+        lambda: ([[0, 2]], [[0, 3]]),
+        lambda: ([[0, 2], [0, 8]], [[0, 2], [0, 9]]),
+        lambda: ([], []),
+        lambda: ([[0, np.inf]], [[0, 1]]),
+        lambda: ([[5, 2]], [[0, 1]]),
+        lambda: "two points",
+    ],
+    "rounded_range": [
+        lambda r, s, d: (r - s * d**0.5, r + s * d**0.5),
+        lambda r, s, d: (max(r - s * d**0.5 / 2, 0), r + s * d**0.5 / 2),
+        lambda r, s, d: (max(r - s * d, 0), r + s * d),
+        lambda r, s, d: (max(r - 2 * s * d**0.5, 0), r + 2 * s * d**0.5),
+        lambda r, s, d: (r + s * d**0.5, max(r - s * d**0.5, 0)),
+    ],
+    "entropies": [
+        lambda: (math.log(65), math.log(252) / 2),
+        lambda: (math.log(64), math.log(64) / 2),
+        lambda: (math.log(64), math.log(2)),
+        lambda: (1.0, 0.5),
+        lambda: (math.log(64),),
+    ],
+    # chapter 4
+    "scores_without_pair": [
+        lambda q, k, u: q @ k.T / 2,
+        lambda q, k, u: np.delete(q, u, 1) @ np.delete(k, u, 1).T,
+        lambda q, k, u: np.delete(q, u, 0) @ np.delete(k, u, 0).T / 2,
+        lambda q, k, u: np.delete(k, u, 1) @ np.delete(q, u, 1).T / 2,
+        lambda q, k, u: np.delete(q, u, 1) @ np.delete(k, u, 1).T / q.shape[1],
+    ],
+    "layer_parameters": [
+        lambda h, i: 4 * h * h + 2 * h * i + 5 * h + i,
+        lambda h, i: 4 * h * h + 2 * h * i + 7 * h + i,
+        lambda h, i: 12 * h * h,
+        lambda h, i: 3 * (h * h + h) + 2 * h * i + h + i + 4 * h,
+        lambda h, i: 4 * h * h + 2 * h * i + 8 * h + 2 * i,
+    ],
+    "freed_by": [
+        lambda kind, h, i: freed(kind, h, i, pair=1),
+        lambda kind, h, i: freed(kind, h, i, stays=1),
+        lambda kind, h, i: freed("value", h, i),
+        lambda kind, h, i: h if kind in ("value", "intermediate") else freed(kind, h, i),
+        lambda kind, h, i: 2 * h if kind in ("value", "intermediate") else freed(kind, h, i),
+    ],
+    "keep_encoder": [
+        lambda keep, total, encoder: keep * total / encoder,
+        lambda keep, total, encoder: keep * encoder / total,
+        lambda keep, total, encoder: 1 - (1 - keep) * encoder / total,
+        lambda keep, total, encoder: (1 - keep) * total / encoder,
+        lambda keep, total, encoder: max(0.0, 1 - (1 - keep) * total / encoder + 0.01),
+    ],
+    "half_of_two_kinds": [
+        lambda: 0.5,
+        lambda: 1 - shapes_of(0.5),
+        lambda: 100 * shapes_of(0.5),
+        lambda: 1 - (384 + 1536) * 769 / 7_087_872,
+        lambda: shapes_of(0.25),
+        lambda: "seven twelfths",
+    ],
+    # chapter 5
+    "recording": [Swallows, TakesAll, Wrong, Once, only_exceptions],
+    "bytes_of_base": [
+        lambda n, length: 82_944 * n * length * 8,
+        lambda n, length: 82_944 * n * length,
+        lambda n, length: 82_944 * n * 4,
+        lambda n, length: 12 * 6 * 768 * n * length * 4,
+        lambda n, length: 109_482_240 * n * length * 4,
+    ],
+    "masked_mean": [
+        lambda x, m: x.sum(axis=1) / m.sum(axis=1)[:, None],
+        lambda x, m: x.mean(axis=1),
+        lambda x, m: (x * m[..., None]).sum(axis=1) / m.sum(),
+        lambda x, m: (x * m[..., None]).sum(axis=1),
+        lambda x, m: real_mean(x, m).T,
+    ],
+    "loudest": [
+        lambda x, k: np.argsort(-x.max(1) / np.median(x, 1))[:k],
+        lambda x, k: np.argsort(-abs(x).max(1) / abs(x).mean(1))[:k],
+        lambda x, k: np.argsort(abs(x).max(1) / np.median(abs(x), 1))[:k],
+        lambda x, k: np.argsort(-abs(x).max(1) / np.median(abs(x), 1))[0],
+        lambda x, k: np.sort(-abs(x).max(1) / np.median(abs(x), 1))[:k],
+        lambda x, k: np.argsort(abs(x).max(1) / np.median(abs(x), 1))[-k:],
+    ],
+    # chapter 6
+    "texts_cloud": [
+        lambda x, n, length: clouded(x, n, length, np.mean),
+        lambda x, n, length: clouded(x, n, length, first=True),
+        lambda x, n, length: clouded(x, n, length, lambda seen: 0.0),
+        lambda x, n, length: clouded(x, n, length, lambda seen: np.median(x)),
+        lambda x, n, length: (x - np.median(x, axis=1, keepdims=True))[:, :length],
+        lambda x, n, length: clouded(x, n, length).T,
+    ],
+    "smaller_side": [
+        lambda p: np.argsort(p)[: np.diff(np.sort(p)).argmax() + 1],
+        lambda p: np.argsort(p)[np.diff(np.sort(p)).argmax() + 1 :],
+        lambda p: [np.abs(p - p.mean()).argmax()],
+        lambda p: p[beyond(p)],
+        lambda p: sorted({*range(len(p))} - {*beyond(p)}),
+    ],
+    "constant_unit": [
+        lambda c, n: abs(c) * np.diff(np.sort(n)).max(),
+        lambda c, n: c * np.sqrt(np.diff(np.sort(n)).max()),
+        lambda c, n: abs(c),
+        lambda c, n: 0.0,
+        lambda c, n: abs(c) * np.sqrt(np.abs(np.diff(n)).max()),
+    ],
+    "rank_correlation": [
+        lambda a, b: np.corrcoef(np.argsort(a), np.argsort(b))[0, 1],
+        lambda a, b: np.corrcoef(np.sort(a), np.sort(b))[0, 1],
+        lambda a, b: abs(spearmanr(a, b).statistic),
+        lambda a, b: np.corrcoef(ranks_of(a), ranks_of(b)),
+        lambda a, b: 1 - 6 * sum((ranks_of(a) - ranks_of(b)) ** 2) / len(a) ** 3,
+    ],
+    # chapter 7
+    "shares_of_tree": [
+        lambda x, e: legs(x, e, power=1),
+        lambda x, e: np.square(x[e[:, 0]] - x[e[:, 1]]).sum(axis=1),
+        lambda x, e: np.square(x[e[:, 0]] - x[e[:, 1]]).sum(),
+        lambda x, e: np.square(x[e[:, 0]] - x[e[:, 1]]).mean(axis=0),
+        lambda x, e: np.sqrt(legs(x, e)),
+    ],
+    "two_silences": [
+        lambda: ([[0, 0], [1, 0], [1, 2]], [[0, 0], [1, 0], [1, 2]]),
+        lambda: ([[x, y] for x in (0, 4, 8) for y in (0, 3)], [[0, 0], [1, 0], [1, 2]]),
+        lambda: ([[0, 0], [0, 2]], [[x, y] for x in (0, 4, 8) for y in (0, 3)]),
+        lambda: ([[0, 0, 0], [1, 1, 1]], [[0, 0, 0], [1, 1, 1]]),
+        lambda: ([[0, 0], [1, 0]],),
+        lambda: "a corner and columns",
+    ],
+    "share_of_copies": [
+        lambda x, u, k: homology.persistence_shares(x)[u],
+        lambda x, u, k: homology.persistence_shares(x)[u] / k,
+        lambda x, u, k: k * copies(x, u, k),
+        lambda x, u, k: (
+            homology.persistence_shares(x * np.where(np.arange(x.shape[1]) == u, k, 1))[u] / k
+        ),
+        lambda x, u, k: copies(x, u, k + 1),
+    ],
+    "heard": [
+        lambda n, far, d: (far * (n - far) * d, d),
+        lambda n, far, d: (far * (n - far) * d**2, far * d**2),
+        lambda n, far, d: (2 * far * (n - far) * d**2, d**2),
+        lambda n, far, d: (n * (n - 1) / 2 * d**2, d**2),
+        lambda n, far, d: (d**2, far * (n - far) * d**2),
+    ],
+    "units_for_half": [
+        lambda x: len(x) // 2,
+        lambda x: (np.cumsum(x) < x.sum() / 2).sum() + 1,
+        lambda x: (np.cumsum(np.sort(x)) < x.sum() / 2).sum() + 1,
+        lambda x: (np.cumsum(np.sort(x)[::-1]) <= x.sum() / 2).sum() + 1,
+        lambda x: np.sort(x)[::-1][: (np.cumsum(np.sort(x)[::-1]) < x.sum() / 2).sum() + 1],
+    ],
+    # chapter 8
+    "queries_and_keys": [
+        lambda: 384 * 385 / 1_774_464,
+        lambda: 2 * 384 * 385 / (1_774_464 - 4 * 384),
+        lambda: 2 * 384 * 384 / (1_774_464 - 13 * 384),
+        lambda: 6 * 2 * 384 * 385 / 22_713_601,
+        lambda: 1 - 2 * 384 * 385 / 1_774_464,
+        lambda: 16.66,
+        lambda: "a sixth",
+    ],
+    "survivors": [
+        lambda scores, k: np.argsort(scores, kind="stable")[len(scores) - k :],
+        lambda scores, k: np.sort(np.argsort(scores, kind="stable")[:k]),
+        lambda scores, k: np.sort(scores)[-k:],
+        lambda scores, k: np.flatnonzero(scores >= np.sort(scores)[-k]),
+        lambda scores, k: np.sort(np.argsort(scores, kind="stable")[len(scores) - k :]) + 1,
+    ],
+    "megabytes": [
+        lambda n: 4 * n / 2**20,
+        lambda n: 8 * n / 1e6,
+        lambda n: 32 * n / 1e6,
+        lambda n: 4 * n,
+        lambda n: 4 * n / 1e9,
+    ],
+    "random_plans": [
+        lambda: plans(0, 0, 0),
+        lambda: plans(0, 1),
+        lambda: plans(0, 1, 2, keep=0.5),
+        lambda: plans(0, 1, 2, score="magnitude"),
+        lambda: plans(0)[0],
+    ],
+    "repair_gains": [
+        lambda record: [x / 100 for x in gains(record)],
+        lambda record: [-x for x in gains(record)],
+        lambda record: max(gains(record)),
+        lambda record: gains(record, "dense"),
+        lambda record: [int(x) for x in gains(record)],
+    ],
+    # chapter 9
+    "gap_bounds": [
+        lambda points, width: bounds(points, width)[::-1],
+        lambda points, width: (np.diff(np.sort(points)).max(initial=0),) * 2,
+        lambda points, width: bounds(points - points.min(), width),
+        lambda points, width: bounds(points, width, inside=lambda group: width),
+        lambda points, width: bounds(points, width, inside=lambda group: 0.0),
+    ],
+    "enough_buckets": [
+        lambda n: 2 ** math.floor(math.log2(2 * n - 1)),
+        lambda n: 2 ** math.ceil(math.log2(n)),
+        lambda n: 2 ** round(math.log2(2 * n - 1)),
+        lambda n: 2 ** (1 + math.ceil(math.log2(2 * n - 1))),
+        lambda n: 2 * n,
+    ],
+    "hard_to_certify": [
+        lambda: np.arange(40.0),
+        lambda: [0.0],
+        lambda: np.arange(41.0) / 2,
+        lambda: np.random.default_rng(0).normal(size=40),
+        lambda: [0.0, 0.25, 0.5, 16.0],
+        lambda: "even steps",
+    ],
+    # past one machine
+    "swapped": [
+        lambda parts, p: np.vstack(parts)[:, p :: len(parts)],
+        lambda parts, p: parts[p][:, held(parts, p)],
+        lambda parts, p: np.vstack(parts[::-1])[:, held(parts, p)],
+        lambda parts, p: parts[:, :, held(parts, p)],
+        lambda parts, p: np.array_split(np.vstack(parts), len(parts), axis=1)[p],
+    ],
+    "bytes_sent": [
+        lambda u, n, p: 4 * u * n * (p - 1) / p,
+        lambda u, n, p: u * n * (p - 1) / p**2,
+        lambda u, n, p: 4 * u * n * (p - 1) / p**2 / 8,
+        lambda u, n, p: 4 * u * n / p**2,
+        lambda u, n, p: 4 * u * n,
+    ],
+    "busiest_process": [
+        lambda n, h, i, p: n * (5 * (h // p) + i // p),
+        lambda n, h, i, p: math.ceil(n * (5 * h + i) / p),
+        lambda n, h, i, p: n * math.ceil((5 * h + i) / p),
+        lambda n, h, i, p: n * (6 * math.ceil(h / p)),
+        lambda n, h, i, p: n * (5 * (h // p + 1) + i // p + 1),
+    ],
+    # from parameters to milliseconds
+    "multiply_adds": [
+        lambda h, i, t: layer_adds(h, i, t, square=1),
+        lambda h, i, t: layer_adds(h, i, t, maps=3),
+        lambda h, i, t: 2 * layer_adds(h, i, t),
+        lambda h, i, t: t * layer_adds(h, i, 1),
+        lambda h, i, t: layer_adds(h, i, t) + t * (9 * h + i),
+    ],
+    "even_length": [
+        lambda h, i: 4 * h + 2 * i,
+        lambda h, i: h + i,
+        lambda h, i: 512,
+        lambda h, i: 12 * h,
+        lambda h, i: 2 * h + i / 2,
+    ],
+    "speed_up": [
+        lambda fixed, ratio: (1 - fixed) * ratio,
+        lambda fixed, ratio: ratio - fixed,
+        lambda fixed, ratio: 1 / (1 - fixed + fixed / ratio),
+        lambda fixed, ratio: fixed + (1 - fixed) / ratio,
+        lambda fixed, ratio: 1 / (fixed + ratio),
+    ],
+    "intensity": [
+        lambda t, i, o: t * i * o / (moved(t, i, o) / 4),
+        lambda t, i, o: 2 * t * i * o / moved(t, i, o),
+        lambda t, i, o: t * i * o / (4 * i * o),
+        lambda t, i, o: t * i * o / (4 * (t * i + i * o)),
+        lambda t, i, o: i * o / (4 * (i + i * o + o)),
+    ],
+}
+
+
+def pairs_of(table):
+    return [
+        pytest.param(name, answer, id=f"{name}-{number}")
+        for name, answers in table.items()
+        for number, answer in enumerate(answers)
+    ]
+
+
+@pytest.mark.parametrize(("name", "answer"), pairs_of(RIGHT))
+def test_a_right_answer_passes_in_any_form(name, answer, capsys):
+    CHECKERS[name](answer)
+    assert capsys.readouterr().out == "Right.\n"
+
+
+@pytest.mark.parametrize(("name", "answer"), pairs_of(ALSO_WRONG))
+def test_a_wrong_answer_does_not_pass(name, answer, capsys):
+    CHECKERS[name](answer)
+    assert capsys.readouterr().out.startswith("Not yet: ")
+
+
+def test_every_checker_meets_three_right_and_five_wrong_answers():
+    assert {name for name, answers in RIGHT.items() if len(answers) >= 3} == set(CHECKERS)
+    assert {name for name, answers in ALSO_WRONG.items() if len(answers) >= 5} == set(CHECKERS)
+
+
+def test_a_result_in_place_of_the_function_is_told(capsys):
+    exercises.components_at(3)
+    assert "3 is no function; hand over the function" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("name", "answer", "said"), WRONG, ids=lambda part: str(part)[:20])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,17 @@ def say(problem: str | None) -> None:
 
 
 def same(given: Any, wanted: Any, tolerance: float) -> bool:
-    """Whether both are numbers of one shape and equal but for rounding."""
+    """Whether both are numbers of one shape and equal but for rounding.
+
+    A row or a column of a matrix counts as a list of numbers, and so does what an iterator gives.
+    """
     try:
+        given = list(given) if isinstance(given, Iterator) else given
         given, wanted = np.asarray(given, dtype=float), np.asarray(wanted, dtype=float)
     except (TypeError, ValueError):
         return False
+    if wanted.ndim <= 1 and given.size == wanted.size and max(given.shape, default=1) == given.size:
+        given = given.reshape(wanted.shape)
     return given.shape == wanted.shape and np.allclose(given, wanted, rtol=tolerance, atol=1e-9)
 
 
@@ -39,8 +45,10 @@ def compare_function(
     hint: str = "",
 ) -> None:
     """Call the reader's function and ours on each case; the first difference is printed."""
-    if not callable(answer):
+    if answer is None or answer is Ellipsis:
         return say("there is no function so far.")
+    if not callable(answer):
+        return say(f"{show(answer)} is no function; hand over the function, not its result.")
     for case in cases:
         arguments = ", ".join(show(part) for part in case)
         copies = [part.copy() if isinstance(part, np.ndarray) else part for part in case]
@@ -50,6 +58,7 @@ def compare_function(
             return say(f"for {arguments} it raises {type(error).__name__}: {error}")
         if given is None or given is Ellipsis:
             return say("the function returns nothing so far.")
+        given = list(given) if isinstance(given, Iterator) else given
         expected = wanted(*case)
         if not same(given, expected, tolerance):
             return say(

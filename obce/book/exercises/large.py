@@ -23,7 +23,12 @@ def gap_bounds(answer: Answer) -> None:
 
     rng = np.random.default_rng(8)
     cases: list[tuple] = [([3.0, 0, 1.5, 7], 2.0), ([0.0, 0.75, 1.375, 2], 1.0), ([-0.5, 0.5], 1.0)]
-    cases += [([4.0, 4.25], 1.0), ([2.5], 1.0), (rng.normal(size=20).round(2), 0.5)]
+    cases += [
+        ([4.0, 4.25], 1.0),
+        ([2.5], 1.0),
+        ([0.75, 1.5, 1.875], 1.0),
+        (rng.normal(size=20).round(2), 0.5),
+    ]
     compare_function(
         answer,
         wanted,

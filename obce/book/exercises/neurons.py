@@ -245,8 +245,13 @@ def smaller_side(answer: Answer) -> None:
 
     def in_order(points: np.ndarray) -> Any:
         given = answer(points)
+        if given is None or given is Ellipsis:
+            return given
         given = list(given) if isinstance(given, (set, frozenset)) else given
-        return given if given is None or given is Ellipsis else np.sort(np.asarray(given).ravel())
+        places = np.asarray(given).ravel()
+        if places.dtype == bool and len(places) == len(points):  # a mask says the same
+            places = np.flatnonzero(places)
+        return np.sort(places)
 
     def wanted(points: np.ndarray) -> np.ndarray:
         order = np.argsort(points)
