@@ -53,7 +53,7 @@ LEVELS: dict[str, float] = dict(zip(get_args(Level), (25.0, 50.0, 75.0), strict=
 Scope = Literal["layer", "network", "global"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 # Of each layer's units of a kind, with scope "global". In trials on held-out rows of train
-# (results/study/choices.toml) 0 was ahead of 0.1: what only [CLS] needs of the last layer is little.
+# (results/study/choices.toml) 0 was ahead of 0.1: [CLS] alone needs little of the last layer.
 FLOOR = 0.0
 Heads = Literal["equal", "free"]
 HEADS: tuple[Heads, ...] = get_args(Heads)

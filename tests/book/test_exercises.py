@@ -15,7 +15,8 @@ import torch
 from persim import bottleneck
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
-from scipy.stats import spearmanr
+from scipy.special import softmax
+from scipy.stats import binomtest, entropy, spearmanr
 from transformers import BertConfig, BertModel
 
 import obce
@@ -48,6 +49,20 @@ def flood(points, scale):
             left -= near
             heap += near
     return count
+
+
+def kullback_leibler(dense, small):
+    p, q = softmax(dense, axis=1), softmax(small, axis=1)
+    return np.mean(entropy(p, q, axis=1))
+
+
+def step_down(p):
+    """Holm's method, from the smallest p-value on."""
+    found, least = {}, 0.0
+    for rank, place in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        least = max(least, min(1.0, p[place] * (len(p) - rank)))
+        found[place] = least
+    return [found[i] for i in range(len(p))]
 
 
 def isolated(points, scale):
@@ -316,6 +331,11 @@ WRONG = [
     ("megabytes", lambda parameters: parameters / 1e6, "32 bits"),
     ("random_plans", lambda: [1, 2, 3], "three plans are asked for"),
     ("repair_gains", lambda record: [row["repaired"] for row in record["rows"]], "One number"),
+    # is it the topology?
+    ("divergence", lambda dense, small: np.mean((dense - small) ** 2), "The dense probabilities"),
+    ("by_chance", lambda draws, observed: np.mean(np.array(draws) < observed), "instead of 0.25"),
+    ("sign_test", lambda: 9 / 256, "that is one-sided"),
+    ("holm", lambda p: [min(1.0, each * len(p)) for each in p], "instead of [0.03, 0.06, 0.06]"),
     # chapter 9
     ("gap_bounds", lambda points, width: (0.0, width), "instead of [4., 4.]"),
     ("enough_buckets", lambda n: 2 * n - 1, "for 4 it gives 7 instead of 8"),
@@ -533,6 +553,31 @@ RIGHT = {
         lambda record: gains(record),
         lambda record: np.array(gains(record)),
         lambda record: (x for x in gains(record)),
+    ],
+    # is it the topology?
+    "divergence": [
+        kullback_leibler,
+        lambda dense, small: float(kullback_leibler(dense, small)),
+        lambda dense, small: torch.nn.functional.kl_div(
+            *(torch.tensor(each).log_softmax(-1) for each in (small, dense)),
+            reduction="batchmean",
+            log_target=True,
+        ),
+    ],
+    "by_chance": [
+        lambda draws, observed: (1 + sum(draw <= observed for draw in draws)) / (1 + len(draws)),
+        lambda draws, observed: np.mean(np.array([*draws, observed]) <= observed),
+        lambda draws, observed: 1 - np.mean([draw > observed for draw in [*draws, observed]]),
+    ],
+    "sign_test": [
+        lambda: 2 * (8 + 1) / 2**8,
+        lambda: binomtest(7, 8).pvalue,
+        lambda: 0.0703,
+    ],
+    "holm": [
+        step_down,
+        lambda p: np.array(step_down(p)),
+        lambda p: tuple(step_down(p)),
     ],
     # chapter 9
     "gap_bounds": [
@@ -864,6 +909,32 @@ ALSO_WRONG = {
         lambda record: max(gains(record)),
         lambda record: gains(record, "dense"),
         lambda record: [int(x) for x in gains(record)],
+    ],
+    # is it the topology?
+    "divergence": [
+        lambda dense, small: kullback_leibler(small, dense),  # the other way round
+        lambda dense, small: kullback_leibler(dense, small) * len(dense),  # no mean
+        lambda dense, small: kullback_leibler(dense, small) / dense.shape[1],
+        lambda dense, small: kullback_leibler(dense, small) / np.log(2),  # bits
+        lambda dense, small: -kullback_leibler(dense, small),
+        lambda dense, small: np.mean(np.sum(dense * (dense - small), axis=1)),  # logits
+    ],
+    "by_chance": [
+        lambda draws, observed: np.mean(np.array(draws) <= observed),
+        lambda draws, observed: (1 + sum(draw < observed for draw in draws)) / (1 + len(draws)),
+        lambda draws, observed: (1 + sum(draw >= observed for draw in draws)) / (1 + len(draws)),
+        lambda draws, observed: sum(draw <= observed for draw in draws) / (1 + len(draws)),
+        lambda draws, observed: (1 + sum(draw <= observed for draw in draws)) / len(draws),
+    ],
+    "sign_test": [9 / 256, 8 / 256, 16 / 256, 1 / 8, 7 / 8, lambda: "0.07"],
+    "holm": [
+        lambda p: [min(1.0, each * len(p)) for each in p],  # Bonferroni
+        lambda p: p,
+        lambda p: sorted(step_down(p)),
+        lambda p: [  # a later one below an earlier one
+            min(1.0, (len(p) - sorted(p).index(each)) * each) for each in p
+        ],
+        lambda p: [min(1.0, each * len(p) / (1 + sorted(p).index(each))) for each in p],
     ],
     # chapter 9
     "gap_bounds": [

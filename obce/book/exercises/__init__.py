@@ -61,15 +61,18 @@ from obce.book.exercises.shares import (
     two_silences,
     units_for_half,
 )
+from obce.book.exercises.topology import by_chance, divergence, holm, sign_test
 
 __all__ = [
     "bottleneck_h0",
     "busiest_process",
+    "by_chance",
     "bytes_of_base",
     "bytes_sent",
     "components_at",
     "constant_unit",
     "deaths_on_a_line",
+    "divergence",
     "enough_buckets",
     "entropies",
     "equal_radius",
@@ -79,6 +82,7 @@ __all__ = [
     "half_of_two_kinds",
     "hard_to_certify",
     "heard",
+    "holm",
     "intensity",
     "keep_encoder",
     "last_edge",
@@ -102,6 +106,7 @@ __all__ = [
     "scores_without_pair",
     "share_of_copies",
     "shares_of_tree",
+    "sign_test",
     "smaller_side",
     "speed_up",
     "survivors",

@@ -47,6 +47,7 @@ from obce.book.figures.shares import (
     total_by_power,
 )
 from obce.book.figures.sliders import growing_discs, noise_slider, sliding_scale
+from obce.book.figures.topology import beside_random, chance
 from obce.plots import DARK, save, scores_by_layer, stages, use_book_style
 
 __all__ = [
@@ -54,7 +55,9 @@ __all__ = [
     "barcode",
     "before_and_after",
     "bert_layer",
+    "beside_random",
     "buckets_on_a_line",
+    "chance",
     "cloud_on_a_line",
     "dendrogram_and_barcode",
     "diagram",
