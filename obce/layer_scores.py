@@ -159,29 +159,24 @@ def _elder_rule(distance: np.ndarray, strength: np.ndarray) -> np.ndarray:
     return death
 
 
-LENGTHS = ("std", "rms", "unit_homology")  # scores that are lengths; the others are squares
-
-
-def of_pairs(readings: Readings, layer: int, name: str, values: np.ndarray) -> np.ndarray:
-    """What query-key pairs of a layer are worth, in the unit of a score of its value units.
+def of_pairs(readings: Readings, layer: int, values: np.ndarray) -> np.ndarray:
+    """What query-key pairs of a layer are worth, beside the second-order score of its value units.
 
     The loss's metric knows what the predictions feel of a pair, and what they feel of the mean
-    square of a value unit (``rms``): a score that gives the layer's value units so much of the
-    latter in all gives its pairs as much of theirs.
+    square of a value unit. The score gives the layer's value units so and so much of the latter in
+    all, and pairs as much of theirs. (Scores that do not know of the refit are no yardstick: it
+    makes good most of what a value unit says, and little of a pair. In trials, budgets that they
+    share with pairs cut too many pairs.)
 
     Args:
-        name: of the score.
-        values: ``(units,)``, what it gives the layer's value units.
+        values: ``(units,)``, the score of the layer's value units, in the loss's metric.
 
     Returns:
         ``(hidden,)``, for each pair.
     """
     group = (layer, "value")
     felt = readings.square[group] * readings.squared_norms(group, "loss")
-    pairs = readings.pairs[layer]
-    if name in LENGTHS:
-        felt, pairs = np.sqrt(felt), np.sqrt(pairs)
-    return pairs * values.sum() / max(felt.sum(), 1e-300)
+    return readings.pairs[layer] * values.sum() / max(felt.sum(), 1e-300)
 
 
 LAYER_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {

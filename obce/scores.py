@@ -385,10 +385,9 @@ def score(
         source: for scores of clouds the activations, from
             :func:`obce.collect <obce.activations.collect>`; for scores of a layer its readings,
             from :func:`obce.read <obce.readings.read>`, which give numbers for value and
-            intermediate units (``fisher`` and all in the metric ``loss`` for query and key
-            units, too, a pair's two alike). ``random`` and
-            ``magnitude`` need neither (give ``None``); ``taylor`` and the scores of a layer take
-            ``texts`` instead.
+            intermediate units (``fisher``, and ``second_order`` in the metric ``loss``, for query
+            and key units, too, a pair's two alike). ``random`` and ``magnitude`` need neither
+            (give ``None``); ``taylor`` and the scores of a layer take ``texts`` instead.
         name: of a cloud: ``merge_radius``, ``total_persistence``, ``persistent_entropy``, ``std``,
             ``rms``. Of a layer (see :mod:`obce.layer_scores`): ``persistence_share``,
             ``second_order``, ``unit_homology``, ``fisher``, and ``std`` and ``rms`` if a
@@ -481,9 +480,9 @@ def _of_layers(readings: Readings, name: str, options: dict[str, Any]) -> Scores
     function = LAYER_FUNCTIONS[name]
     groups = readings.fisher if name == "fisher" else readings.points
     values = {group: function(readings, group, **options) for group in groups}
-    if options.get("metric") == "loss":
+    if (name, options.get("metric")) == ("second_order", "loss"):
         for layer in (layer for layer, kind in groups if kind == "value"):
-            row = of_pairs(readings, layer, name, values[layer, "value"])
+            row = of_pairs(readings, layer, values[layer, "value"])
             values[layer, "query"] = values[layer, "key"] = row
     about = {"score": name, **options, **readings.info}
     return Scores({group: row.astype(np.float32) for group, row in values.items()}, about)

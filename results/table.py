@@ -98,9 +98,66 @@ def trial() -> str:
     return "\n".join([markdown_table(rows), "", note, ""])
 
 
+SIZES = {"46.5 %": "46.5 % of the encoder", "31.8 %": "31.8 % of the encoder"}
+
+
+def which_score() -> str:
+    """What the study says of scores, one row each, in Markdown."""
+    report = load_record(HERE / "study_which_score.json")
+    budgets = {size: report["budgets"][name] for size, name in SIZES.items()}
+    first = budgets["46.5 %"]
+    complete = [
+        label
+        for label in first["order"]
+        if all(
+            label in budget["scores"]
+            and budget["scores"][label]["geometric_mean_divergence"] is not None
+            for budget in budgets.values()
+        )
+    ]
+    rows = [["score", *(f"divergence, {s}" for s in SIZES), *(f"metric kept, {s}" for s in SIZES)]]
+    for label in complete:
+        found = [budget["scores"][label] for budget in budgets.values()]
+        rows.append(
+            [
+                label.replace("_", " "),
+                *(f"{each['geometric_mean_divergence']:.3f}" for each in found),
+                *(f"{100 * each['kept_of_all']:.1f} %" for each in found),
+            ]
+        )
+    counted = [
+        task
+        for task, row in first["scores"][complete[0]]["per_task"].items()
+        if row["log_divergence"] is not None
+    ]
+    left_out = [task for task in report["tasks"] if task not in counted]
+    note = [
+        f"Divergence: the geometric mean over {', '.join(counted)} of how far the predictions are "
+        "from the dense model's (0: equal); metric kept: the mean over tasks by that of the dense "
+        "models. The embedded MiniLM, fine-tuned for each task, cut and refitted, with no training "
+        "after the cut; at most 1,000 rows of dev.",
+        f"{report['cells']:,} models in all, {_seeds(first, complete[0])}; made from "
+        "`results/study/which-score`.",
+    ]
+    if left_out:
+        note.append(
+            f"Left out of the divergence: {', '.join(left_out)}, whose dense model has learned "
+            "nothing."
+        )
+    return "\n".join([markdown_table(rows), "", *note, ""])
+
+
+def _seeds(budget: dict, label: str) -> str:
+    seeds = {len(row["seeds"]) for row in budget["scores"][label]["per_task"].values()}
+    least, most = min(seeds), max(seeds)
+    return f"{least} to {most} fine-tunings per task" if least < most else (
+        "one fine-tuning per task: single runs" if least == 1 else f"{least} fine-tunings per task"
+    )  # fmt: skip
+
+
 def readme(text: str) -> str:
     """A README with its tables made anew."""
-    for name, make in (("results", section), ("trial", trial)):
+    for name, make in (("results", section), ("which-score", which_score), ("trial", trial)):
         begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
         before, rest = text.split(begin)
         text = before + begin + make() + end + rest.split(end)[1]

@@ -247,7 +247,8 @@ def test_a_silent_unit_dies_at_zero():
 def test_a_plan_comes_of_every_score(name, metric, tiny_classifier, tokenizer, sentences):
     options = {"model": tiny_classifier, "texts": sentences, "tokenizer": tokenizer}
     scores = obce.score(None, name, metric=metric, points=100, **options)
-    more = {"query", "key"} if name == "fisher" or metric == "loss" else set()
+    pairs = name == "fisher" or (name, metric) == ("second_order", "loss")
+    more = {"query", "key"} if pairs else set()
     assert {kind for _, kind in scores} == {"value", "intermediate"} | more
     assert (scores.info["score"], scores.info["points"]) == (name, 100)
     assert scores.info.get("metric") == (None if name == "fisher" else metric)
@@ -263,18 +264,14 @@ def test_a_plan_comes_of_every_score(name, metric, tiny_classifier, tokenizer, s
 def test_pairs_are_worth_what_the_value_units_beside_them_are(
     tiny_classifier, tokenizer, sentences
 ):
-    """By rms, in the loss's metric, both are the same thing: what the predictions feel of them."""
+    """By the mean square both are the same thing: what the predictions feel of them."""
     found = read(tiny_classifier, tokenizer, sentences, loss=True)
-    for name in ("rms", "persistence_share"):
-        scores = obce.score(found, name, metric="loss")
+    for covariance in ("points", "tree"):
+        scores = obce.score(found, "second_order", metric="loss", covariance=covariance)
         felt = found.square[1, "value"] * found.squared_norms((1, "value"), "loss")
-        pairs = found.pairs[1]
-        if name == "rms":
-            np.testing.assert_allclose(scores[1, "key"], np.sqrt(pairs), rtol=1e-5)
         np.testing.assert_array_equal(scores[1, "query"], scores[1, "key"])
         part = scores[1, "key"].sum() / scores[1, "value"].sum()
-        root = np.sqrt if name == "rms" else np.asarray
-        assert part == pytest.approx(root(pairs).sum() / root(felt).sum(), rel=1e-5)
+        assert part == pytest.approx(found.pairs[1].sum() / felt.sum(), rel=1e-5)
 
 
 def test_what_a_layers_score_needs(tiny_classifier, tiny_activations, tokenizer, sentences):

@@ -35,7 +35,7 @@ def judged_kinds(score: str, metric: str | None) -> tuple[str, ...]:
     """The kinds of units that a score gives numbers for."""
     if not of_layer(score, metric):
         return KINDS
-    of_pairs = score == "fisher" or metric == "loss"
+    of_pairs = score == "fisher" or (score, metric) == ("second_order", "loss")
     return ("query", "key", *DEFAULT_KINDS) if of_pairs else DEFAULT_KINDS
 
 
