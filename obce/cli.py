@@ -204,12 +204,21 @@ PlanFile = Annotated[Path | None, typer.Option(help="Cut to this plan.json, made
 ScoresFile = Annotated[
     Path | None, typer.Option(help="Scores that obce analyze has written: nothing is analyzed.")
 ]
-CutKinds = Annotated[str, typer.Option(help="Kinds of units that are cut.")]
+CutKinds = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Kinds of units that are cut; {','.join(DEFAULT_KINDS)} if left out, or all that a "
+        "score in the metric loss judges.",
+        show_default=False,
+    ),
+]
 ScopeName = Annotated[
-    Scope,
+    Scope | None,
     typer.Option(
         help="Where units are compared: in each layer and kind, in a kind over the network, or all "
-        "at once by score per parameter (global)."
+        "at once by score per parameter (global). If left out, global for scores in the metric "
+        "loss, else layer.",
+        show_default=False,
     ),
 ]
 FloorShare = Annotated[
@@ -223,7 +232,6 @@ FloorShare = Annotated[
 HeadsName = Annotated[
     Heads | None, typer.Option(help="Whether heads stay equally wide.", show_default=False)
 ]
-ALL_DEFAULT_KINDS = ",".join(DEFAULT_KINDS)
 MultipleOf = Annotated[
     int, typer.Option(help="Round widths of heads and layers to its multiples.", min=1)
 ]
@@ -286,6 +294,10 @@ def _fraction(text: str | None, name: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--{name} {text}: give a number, or several like 0.8,0.6") from None
+
+
+def _kinds(text: str | None) -> list[str] | None:
+    return None if text is None else [kind.strip() for kind in text.split(",")]
 
 
 def _number_or_auto(text: str, name: str) -> float | str:
@@ -426,8 +438,8 @@ def plan(
     keep_encoder: KeepEncoder = None,
     percentile: Percentile = None,
     level: LevelName = None,
-    kinds: CutKinds = ALL_DEFAULT_KINDS,
-    scope: ScopeName = "layer",
+    kinds: CutKinds = None,
+    scope: ScopeName = None,
     floor: FloorShare = None,
     heads: HeadsName = None,
     multiple_of: MultipleOf = 1,
@@ -438,7 +450,7 @@ def plan(
         raise ValueError("a plan is for one budget: obce compress takes several")
     cut = Cut(
         **{name: values[0] for name, values in targets.items()},
-        kinds=[kind.strip() for kind in kinds.split(",")],
+        kinds=_kinds(kinds),
         scope=scope,
         floor=floor,
         heads=heads,
@@ -658,8 +670,8 @@ def compress(
     level: LevelName = None,
     plan: PlanFile = None,
     scores: ScoresFile = None,
-    kinds: CutKinds = ALL_DEFAULT_KINDS,
-    scope: ScopeName = "layer",
+    kinds: CutKinds = None,
+    scope: ScopeName = None,
     floor: FloorShare = None,
     heads: HeadsName = None,
     multiple_of: MultipleOf = 1,
@@ -749,7 +761,7 @@ def compress(
     several = [name for name, values in targets.items() if len(values) > 1]
     cut = Cut(
         **{name: values[0] for name, values in targets.items()},
-        kinds=[kind.strip() for kind in kinds.split(",")],
+        kinds=_kinds(kinds),
         scope=scope,
         floor=floor,
         heads=heads,

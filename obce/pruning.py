@@ -19,7 +19,7 @@ from torch import nn
 
 from obce.base.checks import check_choice
 from obce.base.files import read_json, replacing
-from obce.base.settings import DEFAULT_KINDS, FLOOR, HEADS, LEVELS, SCOPES, TOLERANCE
+from obce.base.settings import FLOOR, HEADS, LEVELS, SCOPES, TOLERANCE, fitting
 from obce.units import KINDS, READS, Group, Parameters, Shape, count_parameters, shape_of
 
 FORMAT = "obce plan 2"
@@ -320,8 +320,8 @@ def plan(
     level: str | None = None,
     keep_total: float | None = None,
     keep_encoder: float | None = None,
-    kinds: Sequence[str] = DEFAULT_KINDS,
-    scope: str = "layer",
+    kinds: Sequence[str] | None = None,
+    scope: str | None = None,
     floor: float | None = None,
     heads: str | None = None,
     multiple_of: int = 1,
@@ -339,12 +339,15 @@ def plan(
             stays; one common percentile is solved for it, to within 0.1 points. Where that
             percentile moves the size in coarser steps (at the last units of a head), the kinds
             outside heads get a percentile of their own that makes up for it.
-        kinds: the kinds that are cut; query and key go together.
+        kinds: the kinds that are cut; query and key go together. If left out, ``value`` and
+            ``intermediate``; for scores that are in one unit, all kinds that they judge.
         scope: ``layer``: percentiles within each layer and kind; ``network``: within each kind
             over all layers; ``global``: over all kinds and layers at once, by score per parameter
             that goes with the unit. There the scores of all kinds and layers must be in one unit,
             such as shares of one loss: that is the caller's to see to. A query-key pair has the
-            geometric mean of its two scores.
+            geometric mean of its two scores. If left out, ``global`` for scores of
+            :func:`obce.score <obce.scores.score>` that are in one unit (in the metric ``loss``,
+            and ``fisher``), else ``layer``.
         floor: with ``scope="global"``, the fraction of each layer's units of each kind (of each
             head's, where heads are equal) that stays in any case, the best ones; 0 if left out.
         heads: ``equal``: each head of a layer loses equally many units (percentiles within the
@@ -371,6 +374,9 @@ def plan(
     (0.465, 552)
     """
     shape, dense = shape_of(model), count_parameters(model)
+    about = getattr(scores, "info", {})
+    fitting_scope, fitting_kinds = fitting(about.get("score"), about.get("metric"))
+    scope, kinds = scope or fitting_scope, kinds if kinds is not None else fitting_kinds
     heads = heads or ("free" if scope == "network" else "equal")
     _check_choices(kinds, scope, heads, floor)
     if type(multiple_of) is not int or not 1 <= multiple_of <= shape.hidden:
@@ -378,7 +384,7 @@ def plan(
     target, value = _the_target(
         percentile=percentile, level=level, keep_total=keep_total, keep_encoder=keep_encoder
     )
-    info = {**getattr(scores, "info", {}), target: value}
+    info = {**about, target: value}
     info |= {"kinds": list(kinds), "scope": scope, "heads": heads}
     if scope == "global":
         floor = info["floor"] = FLOOR if floor is None else floor

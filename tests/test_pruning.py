@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 import obce
-from obce.pruning import DEFAULT_KINDS, pair_score
+from obce.base.settings import DEFAULT_KINDS
+from obce.pruning import pair_score
+from obce.scores import Scores
 from obce.units import KINDS, Shape, count_parameters, shape_of
 
 SHAPES = {
@@ -693,3 +695,21 @@ def test_torn_and_missing_files_are_refused(tmp_path):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match="plan.json is not an obce plan"):
             obce.Plan.load(path)
+
+
+def test_scores_in_one_unit_share_one_budget_and_judge_pairs():
+    """Unless the caller says otherwise."""
+    scores = Scores(for_all(SHAPES["small"], lambda n: np.linspace(1, 2, n)))
+    for info, scope, kinds in (
+        ({}, "layer", ("value", "intermediate")),
+        ({"score": "merge_radius", "cloud": "mean"}, "layer", ("value", "intermediate")),
+        ({"score": "std", "metric": "norm"}, "layer", ("value", "intermediate")),
+        ({"score": "std", "metric": "loss"}, "global", ("value", "intermediate")),
+        ({"score": "fisher"}, "global", ("query", "key", "value", "intermediate")),
+        ({"score": "second_order", "metric": "loss"}, "global", KINDS[:3] + ("intermediate",)),
+    ):
+        scores.info = info
+        plan = obce.plan(MODELS["small"], scores, percentile=25)
+        assert (plan.info["scope"], plan.info["kinds"]) == (scope, list(kinds))
+        plan = obce.plan(MODELS["small"], scores, percentile=25, scope="layer", kinds=["output"])
+        assert (plan.info["scope"], plan.info["kinds"]) == ("layer", ["output"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from obce.base.settings import (
     COVARIANCES,
     DEFAULT_CLOUD,
     DEFAULT_COVARIANCE,
-    DEFAULT_KINDS,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
     DEFAULT_WEIGHTING,
@@ -43,6 +42,7 @@ from obce.base.settings import (
     TEACHERS,
     TEMPERATURE,
     WEIGHTINGS,
+    fitting,
     judged_kinds,
 )
 from obce.tasks import Task, data_sha256, get_task, load, own_task
@@ -318,8 +318,8 @@ class Cut:
     keep_encoder: float | None = None
     percentile: float | None = None
     level: str | None = None
-    kinds: Sequence[str] = DEFAULT_KINDS
-    scope: str = "layer"
+    kinds: Sequence[str] | None = None
+    scope: str | None = None
     floor: float | None = None
     heads: str | None = None
     multiple_of: int = 1
@@ -353,10 +353,11 @@ class Cut:
             )
         if self.level is not None:
             check_choice("level", self.level, LEVELS)
-        for kind in self.kinds:
+        for kind in self.kinds or ():
             check_choice("kind", kind, KINDS)
-        check_choice("scope", self.scope, SCOPES)
-        if self.floor is not None and self.scope != "global":
+        if self.scope is not None:
+            check_choice("scope", self.scope, SCOPES)
+        if self.floor is not None and self.scope not in (None, "global"):
             raise ValueError(f"floor={self.floor:g} is for scope global, not for {self.scope}")
         if self.floor is not None and not 0 <= self.floor <= 1:
             raise ValueError(f"floor={self.floor:g}: it must be from 0 to 1")
@@ -365,6 +366,22 @@ class Cut:
         check_choice("repair", self.repair, REPAIRS)
         check_choice("weighting", self.weighting, WEIGHTINGS)
         check_ridge(self.ridge)
+
+    def settled(self, analysis: Analysis) -> Cut:
+        """With the kinds and the scope that fit the score, where they were not given.
+
+        Raises:
+            ValueError: the file of scores is none.
+        """
+        from obce.scores import Scores
+
+        if self.plan_file is not None:
+            return self
+        about = asdict(analysis)
+        if self.scores_file is not None:
+            about = Scores.load(self.scores_file).info
+        scope, kinds = fitting(about.get("score"), about.get("metric"))
+        return replace(self, scope=self.scope or scope, kinds=self.kinds or kinds)
 
     def as_record(self) -> dict[str, Any]:
         """The arguments that matter: with a plan file, none of those that choose units."""
@@ -378,7 +395,7 @@ class Cut:
             names += ["ridge", "weighting"]
         record = {name: getattr(self, name) for name in names}
         if self.plan_file is None:
-            record["kinds"] = list(self.kinds)
+            record["kinds"] = list(self.kinds or ())
         files = {name: as_named(getattr(self, name)) for name in ("plan_file", "scores_file")}
         return record | files
 

@@ -46,7 +46,8 @@ def budgets_job(
     """
     data.check()
     tuning.check(again)
-    analysis.check(cut.kinds)
+    cut = cut.settled(analysis)
+    analysis.check(() if cut.scores_file else cut.kinds or ())
     changes: list[dict[str, Any]] = [{target: value} for value in values]
     cuts = [replace(cut, **change) for change in changes]
     for each in cuts:

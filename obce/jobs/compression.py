@@ -79,7 +79,8 @@ def compress_job(
         ValueError: bad arguments, or ``out`` holds another job's result or somebody's files.
     """
     cut.check()
-    analysis.check(cut.kinds)
+    cut = cut.settled(analysis)
+    analysis.check(() if cut.scores_file or cut.plan_file else cut.kinds or ())
     data.check()
     tuning.check(again)
     if again and not data.labelled:
