@@ -371,7 +371,7 @@ class Cut:
         """With the kinds and the scope that fit the score, where they were not given.
 
         Raises:
-            ValueError: the file of scores is none.
+            ValueError: the file of scores is none, or what was given does not fit.
         """
         from obce.scores import Scores
 
@@ -381,7 +381,9 @@ class Cut:
         if self.scores_file is not None:
             about = Scores.load(self.scores_file).info
         scope, kinds = fitting(about.get("score"), about.get("metric"))
-        return replace(self, scope=self.scope or scope, kinds=self.kinds or kinds)
+        settled = replace(self, scope=self.scope or scope, kinds=self.kinds or kinds)
+        settled.check()
+        return settled
 
     def as_record(self) -> dict[str, Any]:
         """The arguments that matter: with a plan file, none of those that choose units."""

@@ -15,7 +15,7 @@ import torch
 from persim import bottleneck
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
-from scipy.special import softmax
+from scipy.special import expit, logit, softmax
 from scipy.stats import binomtest, entropy, spearmanr
 from transformers import BertConfig, BertModel
 
@@ -54,6 +54,11 @@ def flood(points, scale):
 def kullback_leibler(dense, small):
     p, q = softmax(dense, axis=1), softmax(small, axis=1)
     return np.mean(entropy(p, q, axis=1))
+
+
+def lowest_of_all(groups, k):
+    every = sorted((score, place) for place, group in enumerate(groups) for score in group)
+    return [sum(place == own for _, place in every[:k]) for own in range(len(groups))]
 
 
 def step_down(p):
@@ -331,6 +336,9 @@ WRONG = [
     ("megabytes", lambda parameters: parameters / 1e6, "32 bits"),
     ("random_plans", lambda: [1, 2, 3], "three plans are asked for"),
     ("repair_gains", lambda record: [row["repaired"] for row in record["rows"]], "One number"),
+    # choosing units
+    ("one_budget", lambda groups, k: [k] * len(groups), "instead of [1, 0]"),
+    ("small_step", lambda: 0.0016, "divided by 2"),
     # is it the topology?
     ("divergence", lambda dense, small: np.mean((dense - small) ** 2), "The dense probabilities"),
     ("by_chance", lambda draws, observed: np.mean(np.array(draws) < observed), "instead of 0.25"),
@@ -553,6 +561,22 @@ RIGHT = {
         lambda record: gains(record),
         lambda record: np.array(gains(record)),
         lambda record: (x for x in gains(record)),
+    ],
+    # choosing units
+    "one_budget": [
+        lowest_of_all,
+        lambda groups, k: np.array(lowest_of_all(groups, k)),
+        lambda groups, k: np.bincount(
+            np.repeat(range(len(groups)), [len(g) for g in groups])[
+                np.argsort(np.concatenate(groups))[:k]
+            ],
+            minlength=len(groups),
+        ),
+    ],
+    "small_step": [
+        lambda: 0.8 * 0.2 * 0.1**2 / 2,
+        0.0008,
+        lambda: entropy([0.8, 0.2], [expit(logit(0.8) + 0.1), 1 - expit(logit(0.8) + 0.1)]),
     ],
     # is it the topology?
     "divergence": [
@@ -910,6 +934,16 @@ ALSO_WRONG = {
         lambda record: gains(record, "dense"),
         lambda record: [int(x) for x in gains(record)],
     ],
+    # choosing units
+    "one_budget": [
+        lambda groups, k: [k] * len(groups),
+        lambda groups, k: [len(groups[0]) - n for n in lowest_of_all(groups, k)],
+        lambda groups, k: [int(k * len(g) / sum(map(len, groups))) for g in groups],
+        lambda groups, k: lowest_of_all(groups, k + 1),
+        lambda groups, k: lowest_of_all([-g for g in groups], k),  # the highest go
+        lambda groups, k: sum(lowest_of_all(groups, k)),
+    ],
+    "small_step": [0.0016, 0.005, 0.08, 0.004, 0.016, lambda: "0.0008 nats"],
     # is it the topology?
     "divergence": [
         lambda dense, small: kullback_leibler(small, dense),  # the other way round

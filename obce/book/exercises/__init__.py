@@ -4,6 +4,7 @@
 the first that fails beside what was expected. Nothing is raised: a wrong answer is no error.
 """
 
+from obce.book.exercises.budgets import one_budget, small_step
 from obce.book.exercises.large import (
     busiest_process,
     bytes_sent,
@@ -92,6 +93,7 @@ __all__ = [
     "megabytes",
     "moved_deaths",
     "multiply_adds",
+    "one_budget",
     "polygon_deaths",
     "predicted_radii",
     "probe",
@@ -107,6 +109,7 @@ __all__ = [
     "share_of_copies",
     "shares_of_tree",
     "sign_test",
+    "small_step",
     "smaller_side",
     "speed_up",
     "survivors",

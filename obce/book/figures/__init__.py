@@ -6,6 +6,7 @@ all its figures.
 """
 
 from obce.book.figures.buckets import buckets_on_a_line, memory_by_tokens, shares_by_buckets
+from obce.book.figures.budgets import budget_slider, kept_by_layer
 from obce.book.figures.milliseconds import predicted_and_measured, roofline
 from obce.book.figures.neurons import (
     bert_layer,
@@ -57,6 +58,7 @@ __all__ = [
     "bert_layer",
     "beside_random",
     "buckets_on_a_line",
+    "budget_slider",
     "chance",
     "cloud_on_a_line",
     "dendrogram_and_barcode",
@@ -65,6 +67,7 @@ __all__ = [
     "edges_and_legs",
     "growing_discs",
     "held_by_units",
+    "kept_by_layer",
     "last_gaps",
     "lines_by_layer",
     "matched_deaths",
