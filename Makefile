@@ -13,7 +13,7 @@ VERSIONS ?= lowest newest
 KEEP ?= torch
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-code test-notebooks book pdf student test-browser test-clean
+.PHONY: help demo test lint test-code test-notebooks book pdf student handouts assignment test-browser test-clean
 .PHONY: test-versions release-check bench stress clean
 
 help:  ## show this list
@@ -52,8 +52,14 @@ book: $(READY)  ## build the book into _build/html; any warning or dead link is 
 pdf: book  ## print the whole book into _build/obce-book.pdf (needs Chromium)
 	$(BIN)/python -m tools.print_pdf
 
-student: $(READY)  ## copies of the chapters without solutions, into _build/student
+student: $(READY)  ## copies of the pages without solutions, into student/book: what Colab opens
 	$(BIN)/python -m tools.make_student
+
+handouts: $(READY)  ## figures and slides of every chapter, into _build/handouts
+	$(BIN)/python -m tools.make_handouts
+
+assignment: $(READY)  ## a course folder for nbgrader, _build/course
+	$(BIN)/python -m tools.make_student --nbgrader
 
 test-browser: pdf  ## every page in a real browser, offline, and the printed book
 	$(BIN)/python -m pytest tests/browser -n auto --maxprocesses 4 --dist loadgroup

@@ -1,10 +1,16 @@
-"""Copies of the chapters without solutions, to hand out: _build/student/NAME.ipynb.
+"""Copies of the pages without solutions: student/book/NAME.ipynb, what the Colab buttons open.
 
-    python -m tools.make_student [NAME ...]    # no name: every numbered chapter of _toc.yml
+    python -m tools.make_student [NAME ...]    # no name: every notebook of _toc.yml
 
 Outputs go; what stands between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` (nbgrader's marks)
 becomes ``...``; the words of a solution go; the checks stay. MyST turns into plain Markdown, so
 that the copy reads well in Jupyter and Colab without any extension.
+
+    python -m tools.make_student --nbgrader [NAME ...]    # no name: every chapter
+
+writes a course folder for nbgrader, _build/course. There the solutions stay, each answer and its
+check are cells of their own with nbgrader's metadata, a check raises when the answer is wrong,
+and an exercise without a check is a cell to be graded by hand.
 """
 
 from __future__ import annotations
@@ -18,16 +24,28 @@ import nbformat
 from pybtex.database import BibliographyData, parse_file
 from pybtex.richtext import Text
 
-from tools.toc import ROOT, chapters, sources, title
+from tools.toc import ROOT, chapters, notebooks, sources, title
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+FOLDER = ROOT / "student" / "book"  # _config.yml's path_to_book is the folder above it
+COURSE = ROOT / "_build" / "course"
+COURSE_CONFIG = """\
+c = get_config()  # noqa: F821
+c.CourseDirectory.course_id = "obce"
+c.ClearSolutions.code_stub = {"python": "..."}
+c.ClearSolutions.text_stub = "*Write your answer here.*"
+c.Execute.timeout = 600  # seconds for a cell; nbgrader gives 30, and some load a model
+c.Execute.iopub_timeout = 60
+"""
+CHECK = re.compile(r"^exercises\.(\w+)\(\w+\)$", re.M)
 NOTE = (
     "> This copy is yours to fill in. Where a function holds `...`, write your answer, run the"
     " cell, and read what it says: *Right.*, or *Not yet* and why."
 )
 FENCE = re.compile(r"^(?P<marks>:{3,}|`{3,})\{(?P<name>[\w:-]+)\} *(?P<title>.*)$")
 ROLE = re.compile(r"\{([\w:-]+)\}`([^`]+)`")
-ROLE_IN_CODE = re.compile(r"\{{1,2}([\w:-]+)\}{1,2}`([^`]+)`")  # in f"..." braces are doubled
+ROLES = "doc|ref|numref|eq|term|abbr|math|cite(?::t)?|prf:ref|py:\\w+"
+ROLE_IN_CODE = re.compile(rf"\{{{{1,2}}({ROLES})\}}{{1,2}}`([^`]+)`")  # in f"..." doubled
 NUMBERED = {"exercise": "Exercise", "exercise-start": "Exercise"} | {
     f"prf:{kind}": kind.capitalize()
     for kind in (
@@ -89,7 +107,8 @@ class Labels:
     def number(self, kind: str, chapter: int, label: str | None) -> str:
         """Count one more of a kind."""
         self.counts[kind, chapter] = self.counts.get((kind, chapter), 0) + 1
-        text = f"{kind} {chapter}.{self.counts[kind, chapter]}"
+        number = self.counts[kind, chapter]
+        text = f"{kind} {chapter}.{number}" if chapter else f"{kind} {number}"
         if label:
             self.texts[label] = text
         return text
@@ -207,77 +226,161 @@ def written(name: str, title: str, options: dict, body: str, labels: Labels) -> 
         return f"![{options.get('alt', '')}]({title})\n\n{inside}".rstrip()
     if name in ("table", "eval-rst", "div", "container"):
         return f"**{title}**\n\n{inside}" if name == "table" and title else inside
+    if "dropdown" in options.get("class", ""):  # HTML is what notebooks can fold
+        return f"<details><summary>{title}</summary>\n\n{inside}\n\n</details>"
     quoted = f"**{title or name.capitalize()}**\n\n{inside}"  # admonitions of all sorts
     return "\n".join(f"> {line}".rstrip() for line in quoted.split("\n"))
 
 
-def student(notebook, labels: Labels):
-    """The copy of one chapter. ValueError: marks or directives without their partner."""
-    made, solving = [], False
+def by_nbgrader(name: str, **role) -> dict:
+    """nbgrader's metadata for a cell."""
+    roles = {"grade": False, "solution": False, "locked": False, "task": False} | role
+    return {"nbgrader": {"schema_version": 3, "grade_id": name, **roles}}
+
+
+def answer_and_check(cell, points: int) -> list:
+    """The cell of a solution as two: the answer with its marks, and a check that raises."""
+    check = CHECK.search(cell.source)
+    answer, test = copy.deepcopy(cell), copy.deepcopy(cell)
+    answer.source = cell.source[: check.start()].rstrip()
+    answer.metadata = by_nbgrader(check[1], solution=True)
+    test.source = f"with exercises.check.graded():\n    {check[0]}"
+    test.metadata = by_nbgrader(f"check-{check[1]}", grade=True, locked=True, points=points)
+    test.id = f"{cell.id}-check"[-64:]
+    return [answer, test]
+
+
+class Exercises:
+    """Where the reader of a page's cells stands: which exercise was asked, which is being solved.
+
+    ``graded``: solutions that are words are kept, for the teacher's copy.
+    """
+
+    def __init__(self, graded: bool) -> None:
+        self.graded = graded
+        self.solving: str | None = None  # its label
+        self.checked = False  # whether it has a check
+        self.words: list[str] = []  # of the solution
+        self.points: dict[str, int] = {}  # label -> difficulty
+
+    def ask(self, text: str) -> None:
+        asked = r":label: (ex-[\w-]+)\n:::\s+\*Difficulty (\d)"
+        self.points |= {label: int(points) for label, points in re.findall(asked, text)}
+
+    def split(self, text: str) -> list[str]:
+        """The pieces of a cell outside of solutions; those inside are remembered."""
+        self.ask(text)
+        outside = [""]
+        for part in re.split(r"^(:{3,}\{solution-(?:start|end)\}[^\n]*)\n", text, flags=re.M):
+            mark = re.match(r":{3,}\{solution-(start|end)\} *([\w-]*)", part)
+            if mark and mark[1] == "start":
+                self.solving, self.checked, self.words = mark[2], False, []
+            elif mark:
+                if not self.checked:
+                    outside += [f"answer {self.solving}", ""]
+                self.solving = None
+            elif self.solving:
+                self.words.append(re.sub(r"\A(:class: \w+\n)?:{3,} *$", "", part, flags=re.M))
+            else:  # after solution-end, its closing line is left over
+                outside[-1] += re.sub(r"\A *\n?:{3,} *$", "", part, flags=re.M)
+        return outside
+
+
+def student(notebook, labels: Labels, graded: bool = False):
+    """The copy of one page; with ``graded``, nbgrader's source of it.
+
+    ValueError: marks or directives without their partner.
+    """
+    made: list = []
+    exercises = Exercises(graded)
+
+    def text_cell(cell, text: str, suffix: str, metadata: dict | None = None) -> None:
+        text = words(plain(text, labels), labels)
+        text = re.sub(r"\n{3,}", "\n\n", text).strip()
+        if text:
+            new = nbformat.v4.new_markdown_cell(text, metadata=metadata or {})
+            new.id = f"{cell.id}{suffix}"[-64:]  # the same every time
+            made.append(new)
+
     for cell in copy.deepcopy(notebook.cells):
-        if cell.cell_type == "code":
-            marked = BEGIN in cell.source
-            # a cell of a solution without marks and check only shows what an answer gives
-            if solving and not marked and "exercises." not in cell.source:
-                continue
-            cell.source = without_solutions(cell.source)
-            if "Markdown(" in cell.source:
-                cell.source = ROLE_IN_CODE.sub(labels.role, cell.source)
-            cell.outputs, cell.execution_count = [], None
-        else:
-            kept = []
-            for part in re.split(r"(^:{3,}\{solution-(?:start|end)\})", cell.source, flags=re.M):
-                if re.match(r":{3,}\{solution-", part):
-                    solving = "start" in part
-                elif not solving:  # after solution-end, its closing line is left over
-                    kept.append(re.sub(r"\A *\n:{3,} *$", "", part, flags=re.M))
-            text = words(plain("".join(kept), labels), labels)
-            cell.source = re.sub(r"\n{3,}", "\n\n", text).strip()
-            if not cell.source:
-                continue
+        if cell.cell_type == "markdown":
+            for number, piece in enumerate(exercises.split(cell.source)):
+                suffix = f"-{number}" if number else ""
+                if number % 2 == 0:
+                    text_cell(cell, piece, suffix)
+                    continue
+                label = piece.removeprefix("answer ")
+                points = exercises.points.get(label, 1)
+                metadata = by_nbgrader(label, grade=True, solution=True, points=points)
+                if graded:
+                    text_cell(cell, "\n\n".join(exercises.words), suffix, metadata)
+                else:
+                    text_cell(cell, "**Your answer.** *Write it here.*", suffix)
+            continue
+        marked = BEGIN in cell.source
+        # a cell of a solution without marks and check only shows what an answer gives
+        if exercises.solving and not marked and "exercises." not in cell.source:
+            continue
+        points = exercises.points.get(exercises.solving or "", 1)
+        exercises.checked |= marked or bool(CHECK.search(cell.source))
+        cell.outputs, cell.execution_count = [], None
+        cleared = without_solutions(cell.source)
+        if "Markdown(" in cell.source:
+            cleared = ROLE_IN_CODE.sub(labels.role, cleared)
+        figure = cell.metadata.get("figure", "Figure")
         caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption")
-        tags, figure = cell.metadata.get("tags", []), cell.metadata.get("figure", "Figure")
-        cell.metadata = {"tags": tags} if tags else {}
+        if graded and marked:
+            made += answer_and_check(cell, points)
+            continue
+        tags = cell.metadata.get("tags", [])
+        cell.source, cell.metadata = cleared, {"tags": tags} if tags else {}
         made.append(cell)
         if caption:
-            below = nbformat.v4.new_markdown_cell(f"*{figure}.* {words(caption, labels)}")
-            below.id = f"{cell.id}-caption"[-64:]  # the same every time
-            made.append(below)
-    if solving:
+            text_cell(cell, f"*{figure}.* {caption}", "-caption")
+    if exercises.solving:
         raise ValueError("a solution is never ended")
-    made[0].source += f"\n\n{NOTE}"
+    if exercises.points and not graded:
+        made[0].source += f"\n\n{NOTE}"
     result = copy.deepcopy(notebook)
     result.cells = made
     nbformat.validate(result)
     return result
 
 
-def make(names: list[str], out: Path, root: Path = ROOT) -> list[Path]:
-    """Write the copies of the named chapters, of all when none is named."""
+def make(names: list[str], out: Path, root: Path = ROOT, graded: bool = False) -> list[Path]:
+    """Write the copies of the named pages, of all when none is named.
+
+    With ``graded``, a course folder for nbgrader: ``out/source/NAME/NAME.ipynb`` of each chapter.
+    """
     numbers = chapters(root)
-    if unknown := set(names) - set(numbers):
-        raise ValueError(f"no chapter {', '.join(sorted(unknown))}; there are {', '.join(numbers)}")
+    pages = {page: numbers.get(page, 0) for page in (numbers if graded else notebooks(root))}
+    if unknown := set(names) - set(pages):
+        raise ValueError(f"no page {', '.join(sorted(unknown))}; there are {', '.join(pages)}")
     titles = {Path(name).name: title(file) for name, file in sources(root).items()}
     labels = Labels(parse_file(root / "book" / "references.bib"), titles)
-    notebooks = {}
-    for name, number in numbers.items():
-        notebooks[name] = nbformat.read(root / "book" / f"{name}.ipynb", as_version=4)
-        labels.read(notebooks[name], number)
-    out.mkdir(parents=True, exist_ok=True)
+    read = {}
+    for name, number in pages.items():
+        read[name] = nbformat.read(root / "book" / f"{name}.ipynb", as_version=4)
+        labels.read(read[name], number)
     files = []
-    for name in names or numbers:
+    for name in names or pages:
         try:
-            text = nbformat.writes(student(notebooks[name], labels))
+            text = nbformat.writes(student(read[name], labels, graded))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        files.append(out / f"{name}.ipynb")
+        files.append((out / "source" / name if graded else out) / f"{name}.ipynb")
+        files[-1].parent.mkdir(parents=True, exist_ok=True)
         files[-1].write_text(text + "\n", encoding="utf-8")
+    if graded:
+        (out / "nbgrader_config.py").write_text(COURSE_CONFIG, encoding="utf-8")
     return files
 
 
 if __name__ == "__main__":
+    graded = "--nbgrader" in sys.argv
+    chosen = [name for name in sys.argv[1:] if name != "--nbgrader"]
     try:
-        written_files = make(sys.argv[1:], ROOT / "_build" / "student")
+        written_files = make(chosen, COURSE if graded else FOLDER, graded=graded)
     except (OSError, ValueError) as error:
         print(f"make_student: {error}", file=sys.stderr)
         sys.exit(2)

@@ -7,7 +7,7 @@ import inspect
 import math
 import pkgutil
 from contextlib import ExitStack, contextmanager
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from persim import bottleneck
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import expit, logit, softmax
-from scipy.stats import binomtest, entropy, spearmanr
+from scipy.stats import binomtest, entropy, pearsonr, spearmanr
 from transformers import BertConfig, BertModel
 
 import obce
@@ -276,6 +276,41 @@ def gains(record, of="repaired"):
     ]
 
 
+def permuted(distances, labels, others, own=1, strict=False, pairs=True):
+    """The p-value by lists of pairs."""
+
+    def within(labels):
+        width = 0
+        for group in (np.flatnonzero(labels), np.flatnonzero(~labels)):
+            apart = [distances[i, j] for i, j in combinations(group, 2)]
+            width += np.mean(apart) if pairs else sum(apart)
+        return width
+
+    room = -1e-9 if strict else 1e-9
+    counted = [within(other) <= within(labels) + room for other in others]
+    return (own + sum(counted)) / (own + len(others))
+
+
+def spearman_free(a, b):
+    a, b = a - a.mean(), b - b.mean()
+    return a @ b / math.sqrt(a @ a * (b @ b))
+
+
+def separated(train, train_labels, test, test_labels, scale=True, sign=False):
+    def apart(cloud, labels, sign=False):
+        bad, good = cloud[:, labels == 0], cloud[:, labels == 1]
+        middle = bad.mean(1) - good.mean(1)
+        wide = np.sqrt((bad.var(1) + good.var(1)) / 2) if scale else 1
+        return (middle if sign else abs(middle)) / wide
+
+    unit = apart(train, train_labels).argmax()
+    return unit, apart(test, test_labels, sign)[unit]
+
+
+def lower(scores):
+    return np.argsort(scores)[: len(scores) // 2]
+
+
 def held(parts, process):
     units, processes = parts.shape[2], len(parts)
     return slice(process * units // processes, (process + 1) * units // processes)
@@ -300,6 +335,7 @@ WRONG = [
     ("probe", lambda: (np.array([[0, 2]]), np.zeros((0, 2))), "both give 1"),
     ("rounded_range", lambda r, s, d: (max(r - s, 0), r + s), "sqrt(d)"),
     ("entropies", lambda: (6, 3), "bits"),
+    ("permutation_p", lambda d, labels, others: 0.0, "the true one among them"),
     # chapter 4
     (
         "scores_without_pair",
@@ -316,11 +352,15 @@ WRONG = [
     ("masked_mean", lambda outputs, mask: (outputs * mask[..., None]).mean(1), "0.5"),
     ("loudest", lambda x, k: np.argsort(-np.abs(x).max(1))[:k], "instead of [2]"),
     # chapter 6
+    ("row_correlations", lambda x, y: np.corrcoef(x.ravel(), y.ravel())[0, 1], "own mean"),
+    ("chosen_unit", lambda x, a, y, b: (0, 0.0), "by the training texts alone"),
+    ("cut_in_both", lambda x, y: 0.5, "a lower half of its own"),
+    # chapter 7
     ("texts_cloud", lambda outputs, lengths, length: outputs[:, :length], "the median of all real"),
     ("smaller_side", lambda points: np.sort(points)[-1:], "the places in the original array"),
     ("constant_unit", lambda c, lengths: abs(c) * np.sqrt(np.ptp(lengths)), "instead of 1."),
     ("rank_correlation", lambda a, b: np.corrcoef(a, b)[0, 1], "Replace both by their ranks"),
-    # chapter 7
+    # chapter 8
     ("shares_of_tree", lambda points, edges: points.var(axis=0), "instead of [9., 4., 1.]"),
     (
         "two_silences",
@@ -330,7 +370,7 @@ WRONG = [
     ("share_of_copies", lambda points, unit, k: unit, "for [[0., 0.], [0., 3.], [4., 0."),
     ("heard", lambda n, far, distance: (n * far * distance**2, distance**2), "instead of [3., 1.]"),
     ("units_for_half", lambda shares: (np.cumsum(shares) < shares.sum() / 2).sum(), "instead of 1"),
-    # chapter 8
+    # chapter 9
     ("queries_and_keys", lambda: 2 / 6, "the maps differ in size"),
     ("survivors", lambda scores, k: np.sort(np.argsort(-scores, kind="stable")[:k]), "of equal"),
     ("megabytes", lambda parameters: parameters / 1e6, "32 bits"),
@@ -344,7 +384,7 @@ WRONG = [
     ("by_chance", lambda draws, observed: np.mean(np.array(draws) < observed), "instead of 0.25"),
     ("sign_test", lambda: 9 / 256, "that is one-sided"),
     ("holm", lambda p: [min(1.0, each * len(p)) for each in p], "instead of [0.03, 0.06, 0.06]"),
-    # chapter 9
+    # chapter 10
     ("gap_bounds", lambda points, width: (0.0, width), "instead of [4., 4.]"),
     ("enough_buckets", lambda n: 2 * n - 1, "for 4 it gives 7 instead of 8"),
     ("hard_to_certify", lambda: range(33), "certify 1: the widest gap must lie inside"),
@@ -441,6 +481,11 @@ RIGHT = {
         lambda: np.array([4.159, 2.765]),
         (4.1589, 2.7647),
     ],
+    "permutation_p": [
+        permuted,
+        lambda d, labels, others: np.array([permuted(d, labels, others)]),
+        lambda d, labels, others: permuted(d, ~labels, ~others),
+    ],
     # chapter 4
     "scores_without_pair": [
         lambda q, k, u: (q @ k.T - np.outer(q[:, u], k[:, u])) / 2,
@@ -485,6 +530,22 @@ RIGHT = {
         lambda x, k: torch.tensor(abs(x).max(1) / np.median(abs(x), 1)).topk(k).indices,
     ],
     # chapter 6
+    "row_correlations": [
+        lambda x, y: np.diag(np.corrcoef(x, y)[: len(x), len(x) :]),
+        lambda x, y: [spearman_free(a, b) for a, b in zip(x, y, strict=True)],
+        lambda x, y: (pearsonr(a, b).statistic for a, b in zip(x, y, strict=True)),
+    ],
+    "chosen_unit": [
+        lambda *given: separated(*given),
+        lambda *given: np.array(separated(*given)),
+        lambda *given: list(map(float, separated(*given))),
+    ],
+    "cut_in_both": [
+        lambda x, y: np.mean((x < np.median(x))[y < np.median(y)]),
+        lambda x, y: np.intersect1d(lower(x), lower(y)).size / (len(x) // 2),
+        lambda x, y: np.float32(len({*lower(x)} & {*lower(y)}) / len(lower(x))),
+    ],
+    # chapter 7
     "texts_cloud": [
         clouded,
         lambda x, n, length: clouded(x, n, length).tolist(),
@@ -505,7 +566,7 @@ RIGHT = {
         lambda a, b: np.corrcoef(ranks_of(a), ranks_of(b))[0, 1],
         lambda a, b: 1 - 6 * sum((ranks_of(a) - ranks_of(b)) ** 2) / (len(a) * (len(a) ** 2 - 1)),
     ],
-    # chapter 7
+    # chapter 8
     "shares_of_tree": [
         lambda x, e: np.square(x[e[:, 0]] - x[e[:, 1]]).sum(0),
         legs,
@@ -538,7 +599,7 @@ RIGHT = {
         lambda x: np.searchsorted(np.cumsum(np.sort(x)[::-1]), x.sum() / 2 - 1e-12) + 1,
         lambda x: float((np.cumsum(-np.sort(-x)) < x.sum() / 2).sum() + 1),
     ],
-    # chapter 8
+    # chapter 9
     "queries_and_keys": [
         lambda: 2 * 384 * 385 / 1_774_464,
         lambda: np.float64(0.16663),
@@ -603,7 +664,7 @@ RIGHT = {
         lambda p: np.array(step_down(p)),
         lambda p: tuple(step_down(p)),
     ],
-    # chapter 9
+    # chapter 10
     "gap_bounds": [
         bounds,
         lambda points, width: list(bounds(points, width)),
@@ -766,6 +827,14 @@ ALSO_WRONG = {
         lambda: (1.0, 0.5),
         lambda: (math.log(64),),
     ],
+    "permutation_p": [
+        lambda d, labels, others: permuted(d, labels, others, own=0),
+        lambda d, labels, others: permuted(d, labels, others, strict=True),
+        lambda d, labels, others: 1 - permuted(d, labels, others),
+        lambda d, labels, others: permuted(-d, labels, others),
+        lambda d, labels, others: permuted(d, labels, others, pairs=False),
+        lambda d, labels, others: permuted(d, labels, others) * (1 + len(others)),
+    ],
     # chapter 4
     "scores_without_pair": [
         lambda q, k, u: q @ k.T / 2,
@@ -828,6 +897,29 @@ ALSO_WRONG = {
         lambda x, k: np.argsort(abs(x).max(1) / np.median(abs(x), 1))[-k:],
     ],
     # chapter 6
+    "row_correlations": [
+        lambda x, y: [np.corrcoef(a, b)[0, 1] for a, b in zip(x.T, y.T, strict=True)],
+        lambda x, y: (x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1)),
+        lambda x, y: np.abs(np.diag(np.corrcoef(x, y)[: len(x), len(x) :])),
+        lambda x, y: np.corrcoef(x, y),
+        lambda x, y: [spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)],
+    ],
+    "chosen_unit": [
+        lambda x, a, y, b: separated(y, b, y, b),
+        lambda x, a, y, b: separated(x, a, x, a),
+        lambda x, a, y, b: separated(x, a, y, b)[0],
+        lambda x, a, y, b: separated(x, a, y, b, scale=False),
+        lambda x, a, y, b: separated(x, a, y, b)[::-1],
+        lambda x, a, y, b: separated(x, a, y, b, sign=True),
+    ],
+    "cut_in_both": [
+        lambda x, y: len({*lower(x)} & {*lower(y)}) / len(x),
+        lambda x, y: len({*lower(x)} & {*lower(y)}),
+        lambda x, y: len({*lower(x)} & {*lower(y)}) / len({*lower(x)} | {*lower(y)}),
+        lambda x, y: np.mean(np.sort(lower(x)) == np.sort(lower(y))),
+        lambda x, y: len({*lower(x)} & {*lower(-y)}) / len(lower(x)),
+    ],
+    # chapter 7
     "texts_cloud": [
         lambda x, n, length: clouded(x, n, length, np.mean),
         lambda x, n, length: clouded(x, n, length, first=True),
@@ -857,7 +949,7 @@ ALSO_WRONG = {
         lambda a, b: np.corrcoef(ranks_of(a), ranks_of(b)),
         lambda a, b: 1 - 6 * sum((ranks_of(a) - ranks_of(b)) ** 2) / len(a) ** 3,
     ],
-    # chapter 7
+    # chapter 8
     "shares_of_tree": [
         lambda x, e: legs(x, e, power=1),
         lambda x, e: np.square(x[e[:, 0]] - x[e[:, 1]]).sum(axis=1),
@@ -896,7 +988,7 @@ ALSO_WRONG = {
         lambda x: (np.cumsum(np.sort(x)[::-1]) <= x.sum() / 2).sum() + 1,
         lambda x: np.sort(x)[::-1][: (np.cumsum(np.sort(x)[::-1]) < x.sum() / 2).sum() + 1],
     ],
-    # chapter 8
+    # chapter 9
     "queries_and_keys": [
         lambda: 384 * 385 / 1_774_464,
         lambda: 2 * 384 * 385 / (1_774_464 - 4 * 384),
@@ -970,7 +1062,7 @@ ALSO_WRONG = {
         ],
         lambda p: [min(1.0, each * len(p) / (1 + sorted(p).index(each))) for each in p],
     ],
-    # chapter 9
+    # chapter 10
     "gap_bounds": [
         lambda points, width: bounds(points, width)[::-1],
         lambda points, width: (np.diff(np.sort(points)).max(initial=0),) * 2,

@@ -130,6 +130,16 @@ def test_nothing_sticks_out_on_a_phone(page):
     assert wide == []
 
 
+def test_the_text_in_a_figure_is_legible_on_a_phone(page):
+    """Figures are drawn at 700 pixels with letters of 13; shown narrower, they would shrink."""
+    page.set_viewport_size(PHONE)
+    shown = page.evaluate(
+        """[...document.querySelectorAll(".cell_output img")]
+            .map(image => Math.min(1, image.clientWidth / Math.min(image.naturalWidth, 700)))"""
+    )
+    assert all(scale >= 0.8 for scale in shown)
+
+
 def test_colab_opens_this_page(page, reader):
     """The launch button names the file in the repository that _config.yml names."""
     source = SOURCES[reader.name]

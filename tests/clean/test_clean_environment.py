@@ -8,6 +8,7 @@ conftest.py's to say.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -145,3 +146,49 @@ def test_student_copy_runs_and_says_not_yet(quick_page, clean, copies):
     told = printed(clean.execute(file))
     wanted = NOTEBOOKS[quick_page].read_text(encoding="utf-8").count(BEGIN)
     assert told.count("Not yet:") == wanted and "Right." not in told
+
+
+def test_nbgrader_hands_out_and_grades_an_assignment(clean, tmp_path):
+    """The real nbgrader: full marks for right answers, none for a copy that nobody filled in."""
+    clean.run(clean.python, "-m", "pip", "install", "--quiet", "nbgrader", "obce[chapters]")
+    name = CHAPTERS[0]
+    (source,) = make([name], tmp_path, graded=True)
+
+    def nbgrader(*arguments: str) -> None:
+        done = subprocess.run(
+            [clean.python.parent / "nbgrader", *arguments],
+            env=clean.variables,
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            timeout=INSTALL_SECONDS,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    nbgrader("generate_assignment", name, "--create")
+    released = tmp_path / "release" / name / f"{name}.ipynb"
+    assert "SOLUTION" not in released.read_text(encoding="utf-8")
+    answers = {
+        cell.metadata["nbgrader"]["grade_id"]: cell.source
+        for cell in nbformat.read(source, as_version=4).cells
+        if cell.metadata.get("nbgrader", {}).get("solution")
+    }
+    for student in ("blank", "right"):
+        notebook = nbformat.read(released, as_version=4)
+        for cell in notebook.cells:
+            role = cell.metadata.get("nbgrader", {})
+            if student == "right" and role.get("solution"):
+                cell.source = answers[role["grade_id"]]
+        handed_in = tmp_path / "submitted" / student / name / f"{name}.ipynb"
+        handed_in.parent.mkdir(parents=True)
+        nbformat.write(notebook, handed_in)
+    nbgrader("autograde", name)
+    nbgrader("export")
+    with (tmp_path / "grades.csv").open(newline="", encoding="utf-8") as file:
+        scores = {row["student_id"]: float(row["raw_score"]) for row in csv.DictReader(file)}
+    points = [
+        role["points"]
+        for cell in nbformat.read(source, as_version=4).cells
+        if (role := cell.metadata.get("nbgrader", {})).get("grade") and not role["solution"]
+    ]
+    assert scores == {"blank": 0, "right": sum(points)}

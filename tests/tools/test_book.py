@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import yaml
 from pybtex.database import parse_string
 
 from obce.running.records import recorded
-from tools import run_pages
+from tools import make_handouts, run_pages
 from tools.check_book import dead_links, missing
 from tools.toc import ROOT, notebooks, page_names, slowest_first, sources
 
@@ -156,3 +157,19 @@ def test_notebooks_that_take_longest_run_first():
     seconds = {page["name"]: page["seconds"] for page in record}
     known = [seconds[path.stem] for path in pages if path.stem in seconds]
     assert known == sorted(known, reverse=True) and len(set(known)) > 1
+
+
+@each_notebook
+def test_the_launch_button_of_a_page_opens_a_file_of_the_project(path):
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
+    opened = ROOT / repository["path_to_book"] / path.relative_to(ROOT)
+    assert opened.is_file(), "make student"
+    assert b'"outputs": []' in opened.read_bytes()
+
+
+def test_handouts_hold_every_figure_with_its_caption(tmp_path):
+    for slides in make_handouts.make([], tmp_path):
+        text = slides.read_text(encoding="utf-8")
+        named = re.findall(r"\]\((figure-\d+\.png)\)\n\n\S", text)
+        assert sorted(named) == sorted(file.name for file in slides.parent.glob("*.png"))
+        assert named and "{" not in re.sub(r"\$[^$]*\$|`[^`]*`", "", text), "no roles are left"

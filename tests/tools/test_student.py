@@ -10,9 +10,10 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pybtex.database import parse_string
 
+from obce.book import exercises
 from tools import make_student
-from tools.make_student import BEGIN, Labels, make, plain, student, without_solutions
-from tools.toc import chapters, sources
+from tools.make_student import BEGIN, FOLDER, Labels, make, plain, student, without_solutions
+from tools.toc import chapters, notebooks, sources
 
 NUMBERS = chapters()
 SOURCES = {path.stem: path for path in sources().values()}
@@ -124,6 +125,10 @@ def test_a_solution_goes_with_its_words_but_not_what_follows(labels):
         (":::{prf:proof}\nBy eye.\n:::", "*Proof.* By eye."),
         (":::{admonition} Aim\n:class: tip\n- one\n:::", "> **Aim**\n>\n> - one"),
         (":::{note}\nHear.\n:::", "> **Note**\n>\n> Hear."),
+        (
+            ":::{admonition} First hint\n:class: dropdown\nSort.\n:::",
+            "<details><summary>First hint</summary>\n\nSort.\n\n</details>",
+        ),
         ("::::{note}\n:::{math}\nx\n:::\n::::", "> **Note**\n>\n> $$\n> x\n> $$"),
         ("```{code-block} sh\nmake {x}\n```", "```sh\nmake {x}\n```"),
         ("(here)=\n## Heading", "## Heading"),
@@ -165,6 +170,67 @@ def test_roles_become_words(labels, myst, words):
     assert make_student.words(myst, labels) == words
 
 
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [
+        ('f"see {{doc}}`diagrams`"', 'f"see Diagrams as objects"'),
+        ('"see {doc}`diagrams`"', '"see Diagrams as objects"'),
+        ('f"`{part}`" if x else f"`{y}`"', 'f"`{part}`" if x else f"`{y}`"'),
+    ],
+)
+def test_roles_in_what_code_prints_become_words_and_code_stays(labels, code, wanted):
+    assert make_student.ROLE_IN_CODE.sub(labels.role, code) == wanted
+
+
 def test_an_unknown_chapter_is_one_clear_line(tmp_path):
-    with pytest.raises(ValueError, match="no chapter nothing; there are "):
+    with pytest.raises(ValueError, match="no page nothing; there are "):
         make(["nothing"], tmp_path)
+
+
+@pytest.mark.parametrize("name", notebooks())
+def test_the_copies_that_colab_opens_are_those_of_the_pages(name, copies):
+    stored = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    assert stored == copies[name], "make student, and commit student/"
+
+
+@each_chapter
+def test_an_exercise_without_a_check_has_a_place_for_the_answer(name, copies):
+    text = "\n".join(cell.source for cell in copies[name].cells)
+    asked = len(re.findall(r"^\*\*Exercise", text, re.M))
+    checks = len(re.findall(r"^exercises\.\w+\(", code(copies[name]), re.M))
+    assert text.count("**Your answer.**") == asked - checks
+
+
+@pytest.fixture(scope="session")
+def assignments(tmp_path_factory):
+    files = make([], tmp_path_factory.mktemp("course"), graded=True)
+    return {file.stem: nbformat.read(file, as_version=4) for file in files}
+
+
+@each_chapter
+def test_a_teacher_s_copy_grades_each_exercise_once(name, assignments):
+    cells = [cell for cell in assignments[name].cells if "nbgrader" in cell.metadata]
+    roles = [cell.metadata["nbgrader"] for cell in cells]
+    assert len({role["grade_id"] for role in roles}) == len(roles)
+    text = "\n".join(cell.source for cell in assignments[name].cells)
+    graded = [role for role in roles if role["grade"]]
+    assert len(graded) == len(re.findall(r"^\*\*Exercise", text, re.M))
+    assert all(1 <= role["points"] <= 3 for role in graded)
+    for cell, role in zip(cells, roles, strict=True):
+        if cell.cell_type == "code":
+            assert (BEGIN in cell.source) == role["solution"] != role["grade"]
+            assert ("graded():" in cell.source) == role["grade"]
+        else:
+            assert role["solution"] and role["grade"] and len(cell.source) > 100, "a worked answer"
+    assert BEGIN not in "\n".join(
+        cell.source for cell in assignments[name].cells if "nbgrader" not in cell.metadata
+    )
+
+
+def test_a_check_raises_only_where_it_is_graded(capsys):
+    with pytest.raises(AssertionError, match="Not yet: "), exercises.check.graded():
+        exercises.megabytes(lambda parameters: parameters)
+    exercises.megabytes(lambda parameters: parameters)
+    with exercises.check.graded():
+        exercises.megabytes(lambda parameters: 4e-6 * parameters)
+    assert capsys.readouterr().out.splitlines()[-1] == "Right."

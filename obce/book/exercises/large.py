@@ -8,7 +8,7 @@ from obce.book.exercises.check import Answer, compare_function, returned, say
 from obce.running.streaming import GapSummary
 from obce.units import KINDS, Shape
 
-# Chapter 9: pigeonholes and gaps
+# Chapter 10: pigeonholes and gaps
 
 
 def gap_bounds(answer: Answer) -> None:

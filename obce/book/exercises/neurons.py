@@ -220,7 +220,73 @@ def loudest(answer: Answer) -> None:
     )
 
 
-# Chapter 6: clouds
+# Chapter 6: after fine-tuning
+
+
+def row_correlations(answer: Answer) -> None:
+    """``answer(before, after)``: of each row of (units, tokens) with the same row of the other."""
+    rng = np.random.default_rng(8)
+    before = rng.normal(2, 1, (4, 9))
+    after = before * [[3.0], [-1.0], [0.5], [1.0]] + rng.normal(0, [[0], [0], [1], [4]], (4, 9)) - 5
+    compare_function(
+        answer,
+        lambda one, two: [np.corrcoef(x, y)[0, 1] for x, y in zip(one, two, strict=True)],
+        [(before, after), (before[2:], after[2:])],
+        hint="Take off each row's own mean, and divide by the lengths of what is left.",
+    )
+
+
+def chosen_unit(answer: Answer) -> None:
+    """``answer(train, train_labels, test, test_labels)``: the unit that separates the classes
+    best on the training texts, and how far apart they are on the test texts."""
+    rng = np.random.default_rng(9)
+    labels = np.repeat([0, 1], 12)
+    helps = np.array([[0.5], [2.0], [0.0], [-1.5]])
+    train, test = (helps * labels + rng.normal(size=(4, 24)) for _ in range(2))
+    train[2] += 5 * labels  # a unit that looks good by chance, and is not
+
+    def apart(cloud: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        bad, good = (cloud[:, labels == label] for label in (0, 1))
+        middle = np.abs(good.mean(axis=1) - bad.mean(axis=1))
+        return middle / np.sqrt((good.var(axis=1) + bad.var(axis=1)) / 2)
+
+    def wanted(*given: np.ndarray) -> tuple[int, float]:
+        train, train_labels, test, test_labels = given
+        unit = int(apart(train, train_labels).argmax())
+        return unit, apart(test, test_labels)[unit]
+
+    compare_function(
+        answer,
+        wanted,
+        [
+            (train, labels, test, labels),
+            (test, labels, train, labels),
+            (-train, labels, test, labels),
+        ],
+        hint="Choose by the training texts alone; the distance of the means, without its sign, "
+        "divided by the root of the mean of the two variances.",
+    )
+
+
+def cut_in_both(answer: Answer) -> None:
+    """``answer(before, after)``: of the units in the lower half of the first scores, the fraction
+    in the lower half of the second."""
+    rng = np.random.default_rng(10)
+    first, second = rng.permutation(40) / 7, rng.permutation(40) * 3.0
+
+    def wanted(before: np.ndarray, after: np.ndarray) -> float:
+        lower = [set(np.argsort(scores)[: len(scores) // 2]) for scores in (before, after)]
+        return len(lower[0] & lower[1]) / len(lower[0])
+
+    compare_function(
+        answer,
+        wanted,
+        [(first, second), (first, first), (first, -first), (first[:6], second[:6])],
+        hint="Each score has a lower half of its own; compare the numbers of the units in it.",
+    )
+
+
+# Chapter 7: clouds
 
 
 def texts_cloud(answer: Answer) -> None:

@@ -293,3 +293,31 @@ def entropies(answer: Answer) -> None:
             "the 63 others is 1/126."
         )
     return say(None)
+
+
+def permutation_p(answer: Answer) -> None:
+    """``answer(distances, labels, others)``: the p-value of a permutation test of two groups of
+    diagrams, from their (k, k) distances, (k,) labels and other labels (m, k)."""
+    rng = np.random.default_rng(7)
+    points = np.concatenate([rng.normal(0, 1, 5), rng.normal(1, 1, 3)])
+    distances = np.abs(points[:, None] - points[None])
+    true = np.repeat([False, True], [5, 3])
+    others = np.stack([rng.permutation(true) for _ in range(60)])
+    four = np.array([[0.0, 1, 4, 4], [1, 0, 4, 4], [4, 4, 0, 1], [4, 4, 1, 0]])
+    halves = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1]]) > 0
+
+    def within(distances: np.ndarray, labels: np.ndarray) -> float:
+        groups = (distances[np.ix_(of, of)] for of in (labels, ~labels))
+        return sum(group.sum() / (len(group) * (len(group) - 1)) for group in groups)
+
+    def wanted(distances: np.ndarray, labels: np.ndarray, others: np.ndarray) -> float:
+        seen = within(distances, labels) * (1 + 1e-9)
+        return (1 + sum(within(distances, other) <= seen for other in others)) / (1 + len(others))
+
+    compare_function(
+        answer,
+        wanted,
+        [(four, halves[0], halves[1:]), (four, halves[1], halves), (distances, true, others)],
+        hint="Count the labellings whose groups are at most as wide as the true ones, the true "
+        "one among them; the mean of a group leaves out the distance of a diagram to itself.",
+    )

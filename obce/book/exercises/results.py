@@ -9,7 +9,7 @@ from obce.book.exercises.neurons import layer_size
 from obce.pruning import Plan
 from obce.running.records import recorded
 
-# Chapter 8: a smaller BERT
+# Chapter 9: a smaller BERT
 
 
 def queries_and_keys(answer: Answer) -> None:
