@@ -56,6 +56,14 @@ def kullback_leibler(dense, small):
     return np.mean(entropy(p, q, axis=1))
 
 
+def parameters(h, i):
+    return 4 * h * (h + 1) + i * (h + 1) + h * (i + 1) + 4 * h
+
+
+def share_of_two_kinds(h, i, keep):
+    return (1 - keep) * parameters(h, i) / ((h + i) * (2 * h + 1))
+
+
 def lowest_of_all(groups, k):
     every = sorted((score, place) for place, group in enumerate(groups) for score in group)
     return [sum(place == own for _, place in every[:k]) for own in range(len(groups))]
@@ -378,6 +386,7 @@ WRONG = [
     ("repair_gains", lambda record: [row["repaired"] for row in record["rows"]], "One number"),
     # choosing units
     ("one_budget", lambda groups, k: [k] * len(groups), "instead of [1, 0]"),
+    ("share_that_goes", lambda h, i, keep: 1 - keep, "what can go"),
     ("small_step", lambda: 0.0016, "divided by 2"),
     # is it the topology?
     ("divergence", lambda dense, small: np.mean((dense - small) ** 2), "The dense probabilities"),
@@ -633,6 +642,11 @@ RIGHT = {
             ],
             minlength=len(groups),
         ),
+    ],
+    "share_that_goes": [
+        share_of_two_kinds,
+        lambda h, i, keep: np.array([share_of_two_kinds(h, i, keep)]),
+        lambda h, i, keep: (1 - keep) * parameters(h, i) / (h * (2 * h + 1) + i * (2 * h + 1)),
     ],
     "small_step": [
         lambda: 0.8 * 0.2 * 0.1**2 / 2,
@@ -1034,6 +1048,14 @@ ALSO_WRONG = {
         lambda groups, k: lowest_of_all(groups, k + 1),
         lambda groups, k: lowest_of_all([-g for g in groups], k),  # the highest go
         lambda groups, k: sum(lowest_of_all(groups, k)),
+    ],
+    "share_that_goes": [
+        lambda h, i, keep: 1 - keep,
+        lambda h, i, keep: 1 - share_of_two_kinds(h, i, keep),
+        lambda h, i, keep: share_of_two_kinds(h, i, 1 - keep),
+        lambda h, i, keep: (1 - keep) * (parameters(h, i) - 4 * h) / ((h + i) * (2 * h + 1)),
+        lambda h, i, keep: (1 - keep) * parameters(h, i) / ((h + i) * 2 * h),  # biases
+        lambda h, i, keep: (1 - keep) * parameters(h, i) / (i * (2 * h + 1)),
     ],
     "small_step": [0.0016, 0.005, 0.08, 0.004, 0.016, lambda: "0.0008 nats"],
     # is it the topology?

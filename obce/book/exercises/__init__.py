@@ -4,7 +4,7 @@
 the first that fails beside what was expected. Nothing is raised: a wrong answer is no error.
 """
 
-from obce.book.exercises.budgets import one_budget, small_step
+from obce.book.exercises.budgets import one_budget, share_that_goes, small_step
 from obce.book.exercises.large import (
     busiest_process,
     bytes_sent,
@@ -115,6 +115,7 @@ __all__ = [
     "same_barcode",
     "scores_without_pair",
     "share_of_copies",
+    "share_that_goes",
     "shares_of_tree",
     "sign_test",
     "small_step",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from obce.book.exercises.check import Answer, compare_function, compare_number, returned
+from obce.book.exercises.neurons import layer_size
 
 
 def one_budget(answer: Answer) -> None:
@@ -39,3 +40,18 @@ def small_step(answer: Answer) -> None:
         0.004: "the curvature is p (1 - p), not p.",
     }
     return compare_number(given, 0.0008, 0.06, traps)
+
+
+def share_that_goes(answer: Answer) -> None:
+    """``answer(hidden, inner, keep)``: the share of two kinds' units that leaves so much."""
+
+    def wanted(hidden: int, inner: int, keep: float) -> float:
+        return (1 - keep) * layer_size(hidden, inner) / ((hidden + inner) * (2 * hidden + 1))
+
+    compare_function(
+        answer,
+        wanted,
+        [(384, 1536, 0.465), (768, 3072, 0.465), (1, 1, 0.9), (4, 8, 1.0)],
+        tolerance=1e-6,
+        hint="What must go, by what can go: a unit of either kind takes 2 H + 1 parameters along.",
+    )
