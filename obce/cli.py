@@ -225,7 +225,7 @@ FloorShare = Annotated[
     float | None,
     typer.Option(
         help=f"Fraction of each layer's units of a kind that stays in any case, with --scope "
-        f"global; {FLOOR:g} if left out.",
+        f"global; {FLOOR:g} if left out, 0 for second_order.",
         show_default=False,
     ),
 ]

@@ -19,7 +19,7 @@ from torch import nn
 
 from obce.base.checks import check_choice
 from obce.base.files import read_json, replacing
-from obce.base.settings import FLOOR, HEADS, LEVELS, SCOPES, TOLERANCE, fitting
+from obce.base.settings import FLOOR, FLOORS, HEADS, LEVELS, SCOPES, TOLERANCE, fitting
 from obce.units import KINDS, READS, Group, Parameters, Shape, count_parameters, shape_of
 
 FORMAT = "obce plan 2"
@@ -349,7 +349,8 @@ def plan(
             :func:`obce.score <obce.scores.score>` that are in one unit (in the metric ``loss``,
             and ``fisher``), else ``layer``.
         floor: with ``scope="global"``, the fraction of each layer's units of each kind (of each
-            head's, where heads are equal) that stays in any case, the best ones; 0 if left out.
+            head's, where heads are equal) that stays in any case, the best ones; if left out, 0.1,
+            and 0 for ``second_order``, which knows what the others make good.
         heads: ``equal``: each head of a layer loses equally many units (percentiles within the
             head; globally, the heads' n-th units go together, by the mean of their scores), which
             runs fastest; ``free``: percentiles over the layer, heads may become unequal.
@@ -387,7 +388,8 @@ def plan(
     info = {**about, target: value}
     info |= {"kinds": list(kinds), "scope": scope, "heads": heads}
     if scope == "global":
-        floor = info["floor"] = FLOOR if floor is None else floor
+        usual = FLOORS.get(str(about.get("score")), FLOOR)
+        floor = info["floor"] = usual if floor is None else floor
     if multiple_of > 1:
         info["multiple_of"] = multiple_of
     checked = _checked_scores(shape, scores, kinds)

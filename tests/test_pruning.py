@@ -711,5 +711,7 @@ def test_scores_in_one_unit_share_one_budget_and_judge_pairs():
         scores.info = info
         plan = obce.plan(MODELS["small"], scores, percentile=25)
         assert (plan.info["scope"], plan.info["kinds"]) == (scope, list(kinds))
+        floor = {"layer": None, "global": 0.0 if info.get("score") == "second_order" else 0.1}
+        assert plan.info.get("floor") == floor[scope]
         plan = obce.plan(MODELS["small"], scores, percentile=25, scope="layer", kinds=["output"])
         assert (plan.info["scope"], plan.info["kinds"]) == ("layer", ["output"])
