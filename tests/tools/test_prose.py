@@ -253,7 +253,8 @@ def test_a_symbol_has_its_meaning_from_where_the_notation_says():
 # Letters that are not in the table, each in the one chapter that uses it and explains it there
 LOCAL = {
     "D": "diagrams",  # a diagram
-    "\\gamma": "diagrams",  # a matching
+    "\\mu": "diagrams",  # a matching
+    "\\gamma": "choosing-units",  # a gradient
     "\\tau": "diagrams",  # of an interleaving
     "V": "diagrams",  # a vector space
     "Q": "what-a-neuron-is",  # an orthogonal matrix
@@ -267,7 +268,7 @@ LOCAL = {
 def test_a_letter_outside_the_table_belongs_to_one_chapter():
     text = PAGES["book/notation"].read_text(encoding="utf-8")
     listed = symbols(" ".join(re.findall(r"^\| \$.*", text, re.M)))
-    greek = r"\\(?:alpha|beta|gamma|delta|tau|sigma|lambda|rho|eta|varepsilon|varphi)\b"
+    greek = r"\\(?:alpha|beta|gamma|delta|mu|tau|sigma|lambda|rho|eta|varepsilon|varphi)\b"
     used: dict[str, list[str]] = {}
     for name in CHAPTERS:
         text = "\n".join(source(c) for c in cells(chapter(name)) if c["cell_type"] == "markdown")
