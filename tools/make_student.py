@@ -37,7 +37,7 @@ c.ClearSolutions.text_stub = "*Write your answer here.*"
 c.Execute.timeout = 600  # seconds for a cell; nbgrader gives 30, and some load a model
 c.Execute.iopub_timeout = 60
 """
-CHECK = re.compile(r"^exercises\.(\w+)\(\w+\)$", re.M)
+CHECK = re.compile(r"^exercises\.(\w+)\(.+\)$", re.M)
 NOTE = (
     "> This copy is yours to fill in. Where a function holds `...`, write your answer, run the"
     " cell, and read what it says: *Right.*, or *Not yet* and why."
@@ -241,6 +241,8 @@ def by_nbgrader(name: str, **role) -> dict:
 def answer_and_check(cell, points: int) -> list:
     """The cell of a solution as two: the answer with its marks, and a check that raises."""
     check = CHECK.search(cell.source)
+    if check is None:
+        raise ValueError(f"a solution has no check: {cell.source[:60]!r}")
     answer, test = copy.deepcopy(cell), copy.deepcopy(cell)
     answer.source = cell.source[: check.start()].rstrip()
     answer.metadata = by_nbgrader(check[1], solution=True)
