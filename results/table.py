@@ -109,20 +109,18 @@ def which_score() -> str:
     complete = [
         label
         for label in first["order"]
-        if all(
-            label in budget["scores"]
-            and budget["scores"][label]["geometric_mean_divergence"] is not None
-            for budget in budgets.values()
-        )
+        if first["scores"][label]["geometric_mean_divergence"] is not None
     ]
     rows = [["score", *(f"divergence, {s}" for s in SIZES), *(f"metric kept, {s}" for s in SIZES)]]
     for label in complete:
-        found = [budget["scores"][label] for budget in budgets.values()]
+        found = [budget["scores"].get(label, {}) for budget in budgets.values()]
+        means = [each.get("geometric_mean_divergence") for each in found]
+        kept = [each.get("kept_of_all") for each in found]
         rows.append(
             [
                 label.replace("_", " "),
-                *(f"{each['geometric_mean_divergence']:.3f}" for each in found),
-                *(f"{100 * each['kept_of_all']:.1f} %" for each in found),
+                *("" if mean is None else f"{mean:.3f}" for mean in means),
+                *("" if share is None else f"{100 * share:.1f} %" for share in kept),
             ]
         )
     counted = [
