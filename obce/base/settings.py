@@ -109,6 +109,7 @@ HIDDEN_WEIGHT = 0.0  # of the layers' outputs, which are compared only if asked 
 LEVEL = 0.05
 EFFECT = 0.5
 EXPLAIN_TEXTS = 512  # texts that a card reads
+TOP = 10  # cards that a command writes
 SILENCED_TEXTS = 128  # of these, run again without the unit
 
 SHAPES = ((1, 32), (8, 128), (32, 128))  # texts and tokens of the batches that are timed

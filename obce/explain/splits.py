@@ -176,6 +176,25 @@ def tree(found: list[Split], first: int = 0) -> int | dict[str, Any]:
     return asdict(found[top]) | branches
 
 
+def branches(found: list[Split]) -> list[tuple[int, int, float]]:
+    """The two sides of each split, in the tree: first and last group, and the bar that parts them.
+
+    >>> both = [Split(2.0, 1.0, 1.5, 2.5, 1, 0.01), Split(5.0, 3.0, 3.5, 6.5, 1, 0.01)]
+    >>> branches(both)
+    [(0, 1, 3.0), (2, 2, 3.0), (0, 0, 1.0), (1, 1, 1.0)]
+    """
+
+    def below(first: int, last: int) -> list[tuple[int, int, float]]:
+        if first == last:
+            return []
+        top = max(range(first, last), key=lambda place: found[place].length)
+        length = found[top].length
+        sides = [(first, top, length), (top + 1, last, length)]
+        return sides + below(first, top) + below(top + 1, last)
+
+    return below(0, len(found))
+
+
 def on_a_line(points: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """A cloud in R^d along the one direction in which its single-linkage tree falls apart.
 
@@ -208,6 +227,8 @@ def on_a_line(points: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray
         return values, held_out
     for node in reversed(to_tree(linkage(growing, "single"), rd=True)[1]):  # the highest first
         if node.count >= 2 * FLANK + 2 and min(node.left.count, node.right.count) > FLANK:
-            one, other = (growing[each.pre_order()].mean(axis=0) for each in (node.left, node.right))
+            one, other = (
+                growing[each.pre_order()].mean(axis=0) for each in (node.left, node.right)
+            )
             return points @ (other - one), held_out
     return values, held_out
