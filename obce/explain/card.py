@@ -29,7 +29,7 @@ from obce.explain.splits import Split, branches, groups, on_a_line, splits, tree
 from obce.explain.stories import Story, stories
 from obce.scores import std
 from obce.texts import Text, check_texts
-from obce.units import Group, find_bert, shape_of
+from obce.units import Group, Shape, find_bert, shape_of
 
 SHOWN = 5  # points from each tail, of the quantiles and of the random sample
 TOLD = 8  # stories that a card names, passed or not
@@ -173,8 +173,7 @@ def layer(
     Arguments as for :func:`neuron`; ``silenced``, if left out, is 0: each silenced unit takes some
     passes of the model.
     """
-    if not 0 <= layer < shape_of(model).layers:
-        raise ValueError(f"no layer {layer}: this model has {shape_of(model).layers}, from 0")
+    check_units(shape_of(model), [(layer, kind, 0)])
     units = range(shape_of(model).width(kind))
     options = {"silenced": 0} | options
     wanted = [(layer, kind, unit) for unit in units]
@@ -217,16 +216,9 @@ def cards(
     check_choice("cloud", cloud, CLOUDS)
     check_texts(texts)
     shape, texts = shape_of(model), list(texts)
-    for number, kind, unit in units:
-        if not 0 <= number < shape.layers:
-            raise ValueError(f"no layer {number}: this model has {shape.layers}, from 0")
-        check_choice("kind", kind, shape.full)
-        if not 0 <= unit < shape.width(kind):
-            raise ValueError(f"no {kind} unit {unit}: there are {shape.width(kind)}, from 0")
+    check_units(shape, units)
     if labels is not None and len(labels) != len(texts):
         raise ValueError(f"labels are one per text: {len(labels)} for {len(texts)} texts")
-    if not units:
-        raise ValueError("no units: name at least one")
     classes = _named(labels, model)
     groups_of = list(dict.fromkeys((number, kind) for number, kind, _ in units))
     missing = [group for group in groups_of if group not in (shares or {})]
@@ -247,6 +239,18 @@ def cards(
                 found[(*group, unit)] = desk.card(unit, cloud, silenced, level, effect)
                 bar.update()
     return [found[unit] for unit in units]
+
+
+def check_units(shape: Shape, units: Sequence[tuple[int, str, int]]) -> None:
+    """ValueError for units that a BERT of this shape does not have, or for none at all."""
+    if not units:
+        raise ValueError("no units: name at least one")
+    for layer, kind, unit in units:
+        if not 0 <= layer < shape.layers:
+            raise ValueError(f"no layer {layer}: this model has {shape.layers}, from 0")
+        check_choice("kind", kind, shape.full)
+        if not 0 <= unit < shape.width(kind):
+            raise ValueError(f"no {kind} unit {unit}: there are {shape.width(kind)}, from 0")
 
 
 def _named(labels: Sequence[Any] | None, model: PreTrainedModel) -> list[str | float] | None:

@@ -9,12 +9,14 @@ import numpy as np
 
 from obce import tasks
 from obce.base import distributed
-from obce.base.checks import check_choice, check_positive
+from obce.base.checks import check_positive
 from obce.base.files import replacing
 from obce.base.lock import alone_in_out
 from obce.base.settings import EXPLAIN_TEXTS, SILENCED_TEXTS, TOP
 from obce.explain import Card, cards, page
+from obce.explain.card import check_units
 from obce.explain.roles import shares_of
+from obce.explain.silencing import predictor
 from obce.jobs.arguments import Data, Tuning, contents_sha256, named
 from obce.jobs.folders import check_out
 from obce.jobs.judges import judge_of
@@ -75,9 +77,7 @@ def explain_job(
     if layer is None or kind is None:
         groups = [group for group in shape.groups() if group[1] in READS.values()]
     else:
-        check_choice("kind", kind, shape.full)
-        if not 0 <= layer < shape.layers:
-            raise ValueError(f"no layer {layer}: this model has {shape.layers}, from 0")
+        check_units(shape, [(layer, kind, unit or 0)])
         groups = [(layer, kind)]
     options: dict[str, Any] = {"max_length": max_length, "seed": data.seed, "device": device}
     with stage("shares", progress):
@@ -100,7 +100,7 @@ def explain_job(
         },
         "model": model_name(loaded.model),
         "model_sha256": model_sha256(loaded.model),
-        "fine_tuned": judge.is_ready(loaded),
+        "predicts": predictor(model) is not find_bert(model),
         "corpus": judge.corpus(rows),
         "with_a_story": float(np.mean([bool(card.told) for card in found])),
         "cards": [card.as_dict() for card in found],
