@@ -1,10 +1,10 @@
-"""How many units of a fine-tuned model have a story: the record of the chapters on cards.
+"""How many units of a model have a story, before and after fine-tuning on SST-2.
 
     python results/cards.py MODEL   # OBCE_GLUE_DIR, MODEL fine-tuned on SST-2
 
 Cards of all value and intermediate units over SST-2's training sentences, without silence: how
 many have more than one group, how many a story, and which ones. Also what a correlation clustering
-makes superfluous, as Dalvi et al. (2020) count it, and the sentences that the chapters read.
+makes superfluous, as Dalvi et al. (2020) count it, and some of the sentences, for pages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from obce import collect, explain, tasks
 from obce.base.settings import EFFECT, LEVEL
 from obce.explain.roles import shares_of
 from obce.running.loading import load_bert, load_classifier
-from obce.running.records import environment, model_sha256, save_record
+from obce.running.records import environment, load_record, model_sha256, save_record
 from obce.units import READS
 
 TEXTS, SENTENCES = 200, 160
@@ -38,7 +38,7 @@ def counts(model, tokenizer, texts, labels):
         rows.append({
             "layer": layer, "kind": kind, "units": len(found),
             "split": sum(len(card.groups) > 1 for card in found), "told": len(told),
-            "share_told": sum(card.share for card in told),
+            "share_told": round(sum(card.share for card in told), 4),
             "groups": {str(k): sizes[k] for k in sorted(sizes)},
             "stories": dict(about.most_common(12)),
         })  # fmt: skip
@@ -61,7 +61,7 @@ def redundant(model, tokenizer, texts):
                 one = explain.redundancy(outputs, threshold, method)
                 found.append({
                     "units": outputs.shape[1], "points": len(outputs), "of": name,
-                    "linkage": method, "threshold": threshold, "share": one.share,
+                    "linkage": method, "threshold": threshold, "share": round(float(one.share), 4),
                     "largest": len(one.groups()[0]),
                 })  # fmt: skip
                 print(found[-1], flush=True)
@@ -71,6 +71,7 @@ def redundant(model, tokenizer, texts):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
+    parser.add_argument("--only", help="one of the two models: pretrained, fine-tuned")
     parser.add_argument("--out", type=Path, default=Path("results/cards.json"))
     arguments = parser.parse_args()
     rows = tasks.load("sst2", "train", limit=2000, seed=1)
@@ -86,8 +87,11 @@ def main():
         "sentences": [[text, label] for text, label in zip(texts, labels, strict=True)][:SENTENCES],
         "models": {},
     }  # fmt: skip
-    for name, loaded in models.items():
-        model, tokenizer = loaded()
+    if arguments.out.is_file():  # a model that is done is not run again
+        record["models"] = load_record(arguments.out)["models"]
+    wanted = {arguments.only} if arguments.only else set(models)
+    for name in sorted(wanted - record["models"].keys(), reverse=True):
+        model, tokenizer = models[name]()
         named = ["negative" if label == 0 else "positive" for label in labels]
         record["models"][name] = {
             "sha256": model_sha256(model),

@@ -62,8 +62,8 @@ def redundancy(
 
     >>> x = np.random.default_rng(0).normal(size=(500, 3))
     >>> same = redundancy(np.column_stack([x, -2 * x[:, 0] + 1]))
-    >>> same.labels[0] == same.labels[3], same.share
-    (np.True_, 0.25)
+    >>> bool(same.labels[0] == same.labels[3]), same.share
+    (True, 0.25)
     """
     if outputs.ndim != 2 or min(outputs.shape) < 2:
         raise ValueError(f"at least two points and two units are needed, not {outputs.shape}")
@@ -72,7 +72,7 @@ def redundancy(
     distance = 1 - np.abs(correlations(outputs))
     tree = linkage(squareform(distance, checks=False), method)
     labels = fcluster(tree, threshold, "distance") - 1
-    return Redundancy(tree, labels, 1 - (labels.max() + 1) / len(labels))
+    return Redundancy(tree, labels, 1 - int(labels.max() + 1) / len(labels))
 
 
 def correlations(outputs: np.ndarray) -> np.ndarray:

@@ -154,7 +154,7 @@ def neuron(
     >>> texts = [f"{w} film {i}." for i in range(30) for w in ("A good", "No", "The same old")]
     >>> card = neuron(model, tokenizer, texts, 0, "intermediate", 3, silenced=0)
     >>> card.points, card.width, len(card.shown["random"])
-    (510, 1536, 5)
+    (630, 1536, 5)
     """
     return cards(model, tokenizer, texts, [(layer, kind, unit)], labels, **options)[0]
 

@@ -104,11 +104,16 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 
 
 def _groups(card: dict[str, Any]) -> str:
-    rows = [[g["group"], g["size"], 100 * g["share"], g["low"], g["high"]] for g in card["groups"]]
+    rows = [
+        [g["group"], f"{g['size']:,}", 100 * g["share"], g["low"], g["high"]]
+        for g in card["groups"]
+    ]
     return _table("Groups", ["group", "points", "%", "lowest", "highest"], rows)
 
 
 def _stories(card: dict[str, Any]) -> str:
+    if not card["asked"]:
+        return ""
     rows = [
         ["told" if s["passes"] else "not told", f"{s['first']} to {s['last']}", s["follows"],
          s["effect"], s["p"], s["precision"], s["recall"]]

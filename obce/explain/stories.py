@@ -110,7 +110,13 @@ def stories(
         )
         for (side, each), p in zip(claims, corrected, strict=True)
     ]  # fmt: skip
-    return sorted(told, key=lambda s: (s.passes, s.length if s.passes else 0, s.effect))[::-1]
+
+    def rank(story: Story) -> tuple[bool, float, float, bool]:
+        length = story.length if story.passes else 0.0
+        # of equals a word comes before the position that it implies
+        return story.passes, length, round(story.effect, 3), story.precision is not None
+
+    return sorted(told, key=rank, reverse=True)
 
 
 def _claims(

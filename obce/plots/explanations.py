@@ -23,7 +23,7 @@ def cloud_and_barcode(
         long: those of them that a test has called long: filled, the others are empty.
 
     >>> figure = cloud_and_barcode(np.array([0.0, 1.0, 5.0]), [3.0], [4.0, 1.0], [4.0])
-    >>> [patch.get_width() for patch in figure.axes[1].patches]
+    >>> [float(patch.get_width()) for patch in figure.axes[1].patches]
     [4.0, 1.0]
     """
     figure = Figure(figsize=(7, 2.6), layout="constrained")
@@ -61,6 +61,8 @@ def units_tree(tree: np.ndarray, threshold: float, figsize: tuple[float, float] 
         tree, ax=axes, no_labels=True, color_threshold=0, above_threshold_color=DARK,
         truncate_mode="lastp", p=min(400, len(tree)) or 1,
     )  # fmt: skip
+    for lines in axes.collections:
+        lines.set_linewidth(0.5)  # hundreds of units stand side by side
     axes.axhline(threshold, color="black", linestyle="--", linewidth=1.2)
     axes.set(xlabel="units", ylabel="distance 1 - |r|", ylim=(0, 1.02))
     axes.spines[["top", "right"]].set_visible(False)

@@ -101,6 +101,9 @@ def test_positions_lengths_labels_and_numbers_are_stories_too():
     points = made_up({"w": np.arange(160) % 7 == 0}, text, np.tile(np.arange(4), 40))
     best = {story.follows: story.first for story in stories(points, inside, TWO) if story.passes}
     assert best == {"late in the text": 1, "early in the text": 0}
+    parts = (np.tile(np.arange(4), 40) > 0).astype(int)
+    first = made_up({"the word [CLS]": parts == 0}, text, np.tile(np.arange(4), 40))
+    assert stories(first, parts, TWO)[0].follows == "the word [CLS]"  # "early" follows from it
     inside = (np.arange(40) >= 20).astype(int)
     points = made_up({"w": np.arange(40) % 7 == 0})
     names = ["good" if group else "bad" for group in inside]
