@@ -1,8 +1,8 @@
 """Homology between the units of a layer: who says what others say, and what a plan takes of whom.
 
-Units are points, and as near to each other as they are correlated: 1 - |r|. Single linkage is the
-zero-dimensional homology of these points. Average linkage is what Dalvi et al. (2020) cut to count
-neurons that a correlation clustering makes superfluous: of each cluster one unit would do.
+Units are points, and as near to each other as they are correlated: 1 - abs(r). Single linkage is
+the zero-dimensional homology of these points. Average linkage is what Dalvi et al. (2020) cut to
+count neurons that a correlation clustering makes superfluous: of each cluster one unit would do.
 
 Source: F. Dalvi et al., "Analyzing redundancy in pretrained Transformer models", EMNLP 2020,
 arXiv 2004.04010; with average linkage and the threshold 0.3 of its published code.
@@ -54,7 +54,7 @@ def redundancy(
 
     Args:
         outputs: ``(points, units)``: at least two of each.
-        threshold: distance 1 - \\|r\\| up to which groups merge.
+        threshold: distance 1 - abs(r) up to which groups merge.
         method: ``average``, or ``single`` for the homology of the units.
 
     Raises:
