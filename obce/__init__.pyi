@@ -1,6 +1,7 @@
 from . import (
     activations,
     base,
+    explain,
     homology,
     layer_scores,
     modeling,

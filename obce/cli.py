@@ -1,4 +1,4 @@
-"""The command line: ``obce compress | analyze | plan | finetune | evaluate | predict | ...``.
+"""The command line: ``obce compress | analyze | explain | plan | finetune | evaluate | ...``.
 
 Exit status 0, 2 for bad input (one clear line, no traceback) or 1 for what failed on the way.
 """
@@ -31,6 +31,7 @@ from obce.base.settings import (
     DEGREE,
     EMBEDDED,
     EPOCHS,
+    EXPLAIN_TEXTS,
     FLOOR,
     HIDDEN_WEIGHT,
     LEARNING_RATE,
@@ -38,6 +39,8 @@ from obce.base.settings import (
     REPAIR_TEXTS,
     RIDGE,
     SHAPES,
+    SILENCED_TEXTS,
+    TOP,
     Cloud,
     Covariance,
     Heads,
@@ -461,6 +464,73 @@ def plan(
 
     typer.echo(str(plan_job(model, out, cut)))
     typer.echo(f"plan: {out}")
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    model: Model,
+    task: Task = None,
+    out: Out = None,
+    glue_dir: GlueDir = None,
+    train_file: TrainFile = None,
+    dev_file: DevFile = None,
+    text_column: TextColumn = TEXT,
+    text_pair_column: PairColumn = None,
+    label_column: LabelColumn = LABEL,
+    regression: Regression = None,
+    label_map: LabelMap = None,
+    texts_file: TextsFile = None,
+    texts_field: TextsField = None,
+    layer: Annotated[int | None, typer.Option(help="Layer of the units, from 0.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Kind of the units.")] = None,
+    unit: Annotated[int | None, typer.Option(help="One unit, with --layer and --kind.")] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            help="Cards of so many units with the largest shares of their layer's persistence; "
+            f"{TOP} if left out.",
+            show_default=False,
+            min=1,
+        ),
+    ] = None,
+    cloud: Annotated[Cloud, typer.Option(help="What a point is.")] = "tokens",
+    texts: Annotated[
+        int, typer.Option(help="Training texts that are read.", min=2)
+    ] = EXPLAIN_TEXTS,
+    silenced: Annotated[
+        int, typer.Option(help="Texts that are run again without each unit; 0 for none.", min=0)
+    ] = SILENCED_TEXTS,
+    max_length: ScoreLength = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Say what units do: their groups, what these follow, and what their silence does."""
+    data = Data(
+        task, glue_dir, seed=seed, train_file=train_file, dev_file=dev_file,
+        text_column=text_column, text_pair_column=text_pair_column, label_column=label_column,
+        regression=regression, label_map=_label_map(label_map), texts_file=texts_file,
+        texts_field=texts_field,
+    )  # fmt: skip
+    _check_data(context, data)
+    from obce.jobs.explanation import explain_job
+    from obce.running.tables import text_table
+
+    out = _out(out, model, data, "-explained")
+    found = explain_job(
+        model, out, data, layer=layer, kind=kind, unit=unit, top=top, cloud=cloud, texts=texts,
+        silenced=silenced, max_length=max_length, device=device, progress=not quiet,
+    )  # fmt: skip
+    rows = [["unit", "share", "groups"]]
+    rows += [[c.name, f"{100 * c.share:.2f} %", str(len(c.groups))] for c in found]
+    table = text_table(rows).split("\n")
+    typer.echo(table[0])
+    for line, card in zip(table[1:], found, strict=True):
+        typer.echo(f"{line}  {card.summary}")
+    told = sum(bool(card.told) for card in found)
+    typer.echo(f"{told} of {len(found)} units have a story")
+    typer.echo(f"record and page: {out}")
 
 
 @app.command()

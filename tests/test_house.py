@@ -22,6 +22,7 @@ LAYERS = (
     ("obce.tasks",),
     ("obce.running",),
     ("obce.plots",),
+    ("obce.explain",),
     ("obce.jobs", "obce.study"),
     ("obce.cli", "obce.book"),
 )

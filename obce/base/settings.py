@@ -104,6 +104,14 @@ TEMPERATURE = 2.0
 TEACHER_WEIGHT = 0.5
 HIDDEN_WEIGHT = 0.0  # of the layers' outputs, which are compared only if asked for
 
+# Explanations: a cloud with one mode is split, or a card without a story tells one, with at most
+# this probability; and an effect counts from where Cohen (1988) calls a correlation large.
+LEVEL = 0.05
+EFFECT = 0.5
+EXPLAIN_TEXTS = 512  # texts that a card reads
+TOP = 10  # cards that a command writes
+SILENCED_TEXTS = 128  # of these, run again without the unit
+
 SHAPES = ((1, 32), (8, 128), (32, 128))  # texts and tokens of the batches that are timed
 TIMING_ROUNDS = 3
 DEVICES = ("auto", "cpu", "cuda")

@@ -17,6 +17,7 @@ OURS = (
     "finetune.json",
     "analysis.json",
     "budgets.json",
+    "explanation.json",
     "checkpoints",
 )
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from obce.base.corrections import holm as holm  # reports ask for it here
+
 LEVEL = 0.95
 FLOOR = 1e-9  # below this, predictions are the dense model's own but for rounding
 ROW_DRAWS = 1000
@@ -58,22 +60,6 @@ def compare(differences: Sequence[float], comparisons: int = 1) -> dict[str, Any
         low, high, p = float(between.low), float(between.high), float(test.pvalue)
     claim = -1 if high < 0 else 1 if low > 0 else 0
     return found | {"interval": [low, high], "p": p, "claim": 0 if p == 1.0 else claim}
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for how many there are, by Holm's method.
-
-    Source: S. Holm, "A simple sequentially rejective multiple test procedure", 1979.
-
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p_values, kind="stable")
-    found, reached = np.empty(len(order)), 0.0
-    for rank, place in enumerate(order):
-        reached = max(reached, (len(order) - rank) * p_values[place])
-        found[place] = min(1.0, reached)
-    return found.tolist()
 
 
 def resampled(rows: np.ndarray) -> np.ndarray:

@@ -378,6 +378,14 @@ WRONG = [
     ("share_of_copies", lambda points, unit, k: unit, "for [[0., 0.], [0., 3.], [4., 0."),
     ("heard", lambda n, far, distance: (n * far * distance**2, distance**2), "instead of [3., 1.]"),
     ("units_for_half", lambda shares: (np.cumsum(shares) < shares.sum() / 2).sum(), "instead of 1"),
+    # whitening
+    ("gap_ratio", lambda values, place, k: np.diff(np.sort(values))[place], "instead of 3"),
+    ("needed_ratio", lambda: 12 * (8000 ** (1 / 12) - 1), "the probability doubles"),
+    ("phi_of_table", lambda a, b, c, d: a / (a + b), "np.corrcoef"),
+    ("what_a_card_says", lambda: "ABD", "not what the model uses it for"),
+    ("groups_that_count", lambda: "C, D", "a cut that is set by eye"),
+    ("expected_false", lambda: 0.05, "for one unit"),
+    ("superfluous", lambda groups: len(np.unique(groups)) / len(groups), "So many units stay"),
     # chapter 9
     ("queries_and_keys", lambda: 2 / 6, "the maps differ in size"),
     ("survivors", lambda scores, k: np.sort(np.argsort(-scores, kind="stable")[:k]), "of equal"),
@@ -411,6 +419,39 @@ WRONG = [
 
 # checker -> answers that are right, in other forms and by other ways than the book's
 RIGHT = {
+    "gap_ratio": [
+        lambda v, i, k: (lambda g: g[i] / max(g[i - k : i].mean(), g[i + 1 : i + 1 + k].mean()))(
+            np.diff(np.sort(v))
+        ),
+        lambda v, i, k: (lambda g: k * g[i] / max(sum(g[i - k : i]), sum(g[i + 1 : i + 1 + k])))(
+            np.diff(sorted(v))
+        ),
+        lambda v, i, k: (
+            lambda g: min(k * g[i] / g[i - k : i].sum(), k * g[i] / g[i + 1 :][:k].sum())
+        )(np.diff(np.sort(v))),
+    ],
+    "needed_ratio": [
+        lambda: 12 * (16000 ** (1 / 12) - 1),
+        lambda: 12 * np.exp(np.log(16000) / 12) - 12,
+        lambda: 14.89,
+    ],
+    "phi_of_table": [
+        lambda a, b, c, d: (a * d - b * c) / ((a + b) * (c + d) * (a + c) * (b + d)) ** 0.5,
+        lambda a, b, c, d: np.corrcoef(
+            np.repeat([1, 1, 0, 0], [a, b, c, d]), np.repeat([1, 0, 1, 0], [a, b, c, d])
+        )[0, 1],
+        lambda a, b, c, d: float(
+            (a / (a + b) - c / (c + d)) * np.sqrt((a + b) * (c + d) / ((a + c) * (b + d)))
+        ),
+    ],
+    "what_a_card_says": ["BD", lambda: "D, B", lambda: ["b", "d"]],
+    "groups_that_count": ["C", lambda: "c", lambda: ["C"]],
+    "expected_false": [76.8, lambda: 1536 * 0.05, lambda: 1536 / 20],
+    "superfluous": [
+        lambda g: 1 - len(np.unique(g)) / len(g),
+        lambda g: 1 - len(set(g.tolist())) / len(g),
+        lambda g: (len(g) - len({int(x) for x in g})) / len(g),
+    ],
     # chapter 1
     "components_at": [
         flood,
@@ -735,6 +776,39 @@ RIGHT = {
 
 # checker -> wrong answers that somebody may well give; WRONG has one more of each
 ALSO_WRONG = {
+    "gap_ratio": [
+        lambda v, i, k: np.diff(np.sort(v))[i],
+        lambda v, i, k: np.diff(np.sort(v))[i] / np.diff(np.sort(v)).mean(),
+        lambda v, i, k: np.diff(np.sort(v))[i] / np.diff(np.sort(v))[i - k : i].mean(),
+        lambda v, i, k: np.diff(np.sort(v))[i] / np.diff(np.sort(v))[i + 1 :][:k].mean(),
+        lambda v, i, k: (
+            np.diff(v)[i] / max(np.diff(v)[i - k : i].mean(), np.diff(v)[i + 1 :][:k].mean())
+        ),
+    ],
+    "needed_ratio": [
+        0.05,
+        12,
+        lambda: 16000 ** (1 / 12),
+        lambda: 12 * (40 ** (1 / 12) - 1),
+        "long",
+    ],
+    "phi_of_table": [
+        lambda a, b, c, d: a / (a + c),
+        lambda a, b, c, d: a * d - b * c,
+        lambda a, b, c, d: (a + d) / (a + b + c + d),
+        lambda a, b, c, d: (a * d) / (b * c + 1),
+        lambda a, b, c, d: (b * c - a * d) / np.sqrt((a + b) * (c + d) * (a + c) * (b + d)),
+    ],
+    "what_a_card_says": ["B", "D", "ABCDE", lambda: "BDE", lambda: "F"],
+    "groups_that_count": ["A", "AC", "BC", lambda: "CD", lambda: "E"],
+    "expected_false": [0, 5, 768, lambda: 1536 * 0.95, "many"],
+    "superfluous": [
+        lambda g: len(np.unique(g)) / len(g),
+        lambda g: len(np.unique(g)),
+        lambda g: len(g) - len(np.unique(g)),
+        lambda g: 1 - (max(g) + 1) / len(g),
+        lambda g: 0.5,
+    ],
     # chapter 1
     "components_at": [
         isolated,

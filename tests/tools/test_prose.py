@@ -26,6 +26,7 @@ QUOTED = {
     "52.3": "BERT Large, kept (arXiv 2312.10702)",
     "47": "BERT Base, kept (doi 10.3390/app15010390)",
     "42": "BERT Large, kept (doi 10.3390/app15010390)",
+    "85": "redundant neurons (Dalvi et al. 2020, arXiv 2004.04010)",
     "100": "all of it",
     "82944": "units of BERT-base; what-a-neuron-is counts them",
 }

@@ -5,6 +5,15 @@ the first that fails beside what was expected. Nothing is raised: a wrong answer
 """
 
 from obce.book.exercises.budgets import one_budget, share_that_goes, small_step
+from obce.book.exercises.cards import (
+    expected_false,
+    gap_ratio,
+    groups_that_count,
+    needed_ratio,
+    phi_of_table,
+    superfluous,
+    what_a_card_says,
+)
 from obce.book.exercises.large import (
     busiest_process,
     bytes_sent,
@@ -84,8 +93,11 @@ __all__ = [
     "entropies",
     "equal_radius",
     "even_length",
+    "expected_false",
     "freed_by",
     "gap_bounds",
+    "gap_ratio",
+    "groups_that_count",
     "half_of_two_kinds",
     "hard_to_certify",
     "heard",
@@ -99,8 +111,10 @@ __all__ = [
     "megabytes",
     "moved_deaths",
     "multiply_adds",
+    "needed_ratio",
     "one_budget",
     "permutation_p",
+    "phi_of_table",
     "polygon_deaths",
     "predicted_radii",
     "probe",
@@ -121,10 +135,12 @@ __all__ = [
     "small_step",
     "smaller_side",
     "speed_up",
+    "superfluous",
     "survivors",
     "swapped",
     "texts_cloud",
     "two_silences",
     "units_for_half",
+    "what_a_card_says",
     "without_each",
 ]

@@ -1,0 +1,22 @@
+"""Explanations: what a neuron does, told by its topology, each claim with a test beside it."""
+
+from obce.explain.between import Redundancy, redundancy
+from obce.explain.card import NO_STORY, Card, cards, layer, neuron, page
+from obce.explain.splits import Split, groups, splits, tree
+from obce.explain.stories import Story
+
+__all__ = [
+    "NO_STORY",
+    "Card",
+    "Redundancy",
+    "Split",
+    "Story",
+    "cards",
+    "groups",
+    "layer",
+    "neuron",
+    "page",
+    "redundancy",
+    "splits",
+    "tree",
+]
