@@ -4,7 +4,7 @@
 
 Cards of all value and intermediate units over SST-2's training sentences, without silence: how
 many have more than one group, how many a story, and which ones. Also what a correlation clustering
-makes superfluous, as Dalvi et al. (2020) count it, and some of the sentences, for pages.
+makes superfluous, as Dalvi et al. (2020) count it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from obce.running.loading import load_bert, load_classifier
 from obce.running.records import environment, load_record, model_sha256, save_record
 from obce.units import READS
 
-TEXTS, SENTENCES = 200, 160
+TEXTS = 200
 THRESHOLDS = (0.3, 0.5, 0.7)
 
 
@@ -84,7 +84,6 @@ def main():
     }
     record = {
         "task": "sst2", "texts": len(texts), "level": LEVEL, "effect": EFFECT,
-        "sentences": [[text, label] for text, label in zip(texts, labels, strict=True)][:SENTENCES],
         "models": {},
     }  # fmt: skip
     if arguments.out.is_file():  # a model that is done is not run again
