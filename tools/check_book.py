@@ -32,7 +32,7 @@ def missing(site: Path, root: Path = ROOT) -> list[str]:
             continue
         heading = re.search(HEADING, built.read_text(encoding="utf-8"), re.S)
         bare = re.sub(r"<[^>]+>", "", re.sub(NUMBER, "", heading.group(1))) if heading else ""
-        shown = html.unescape(bare).strip() or "nothing"
+        shown = html.unescape(bare).replace("’", "'").strip() or "nothing"  # quotes are set
         if shown != title(source):
             lines.append(f"{name}: its title is {title(source)!r}, the built page shows {shown!r}")
     return lines
