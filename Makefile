@@ -6,6 +6,8 @@ READY := .venv/.installed
 # Files of tests are shared out, a notebook stays whole; each process has one thread, or they
 # would wait for one another. One process: make test SHARED_OUT=
 SHARED_OUT ?= -n auto --maxprocesses 4 --dist loadfile
+# Long tests guard what shorter ones guard, too, at more cost; before a release they run: TESTS=
+TESTS ?= -m 'not long'
 # Pages that run in a clean environment: a sample that changes with the commit, or all
 PAGES ?= sample
 # What make test-versions takes, and the packages that stay as constraints.txt has them
@@ -37,8 +39,7 @@ lint: $(READY)  ## style, common mistakes, types
 	$(BIN)/mypy
 
 test-code: $(READY)  ## unit tests, and the examples in docstrings
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests $(SHARED_OUT)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules obce
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests obce --doctest-modules $(TESTS) $(SHARED_OUT)
 
 # The slowest notebook first, so that no process works on it when the others have nothing left.
 test-notebooks: $(READY)  ## the book's notebooks run again, every output compared
@@ -71,7 +72,7 @@ test-versions: $(READY)  ## the unit tests with the lowest and the newest versio
 	$(BIN)/python -m tools.versions $(VERSIONS) --keep $(KEEP)
 
 release-check:  ## everything, before a release: an hour or two
-	$(MAKE) test
+	$(MAKE) test TESTS=
 	$(MAKE) test-browser
 	$(MAKE) test-clean PAGES=all
 	$(MAKE) test-versions

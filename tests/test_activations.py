@@ -453,6 +453,7 @@ print(json.dumps({{"tokens": tokens, "bytes": peak - before}}))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+@pytest.mark.long
 def test_memory_of_bert_base(model_path):
     """150 texts of 64 tokens: under 2 GB over the model's own, in a process of its own.
 

@@ -469,6 +469,7 @@ def start(*arguments, **options):
     )
 
 
+@pytest.mark.long
 def test_full_disk_loses_nothing(dense, tmp_path):
     """A limit on the size of files stands for a disk that is full: writes fail half-way."""
 
@@ -487,7 +488,7 @@ def test_full_disk_loses_nothing(dense, tmp_path):
 
 def test_interrupted_job_goes_on(dense, tmp_path):
     out = tmp_path / "out"
-    arguments = job(dense, out, "--level", "light", "--finetune-epochs", 400)
+    arguments = job(dense, out, "--level", "light", "--finetune-epochs", 100)
     # Where the tests run in the background, SIGINT is ignored, and children inherit that.
     process = start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 120

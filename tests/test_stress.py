@@ -45,8 +45,14 @@ def counted(part, call, folder):
 HERE = "pathlib.Path(sys.argv[1])"
 
 
+def test_killed_jobs_lose_nothing(tmp_path):
+    counts = counted("kills", f"kills.kill_jobs(5, 3, {HERE})", tmp_path)
+    assert counts["kills"].keys() == kills.SIGNALS.keys()
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(kills.SIGNALS))
-def test_killed_jobs_lose_nothing(name, tmp_path):
+def test_jobs_killed_by_one_signal_lose_nothing(name, tmp_path):
     counts = counted("kills", f"kills.kill_jobs(3, 0, {HERE}, {name!r})", tmp_path)
     assert counts["kills"] == {name: 3}
 

@@ -34,7 +34,7 @@ def with_word(word, number, seed):
 def planted(embedded, tokenizer):
     """The embedded model with value unit 77 of layer 0 set to detect "coffee", and its texts."""
     model = copy.deepcopy(embedded)
-    texts = with_word("coffee", 150, seed=0)
+    texts = with_word("coffee", 100, seed=0)
     coffee = tokenizer.convert_tokens_to_ids("coffee")
     read, is_coffee = [], []
     with torch.no_grad():

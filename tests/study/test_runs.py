@@ -414,6 +414,7 @@ def test_killed_after_each_cell_a_study_ends_as_one_that_was_not(place, finished
     assert not list(out.glob(".obce-scratch-*"))
 
 
+@pytest.mark.long
 def test_two_workers_run_each_cell_once(place, finished, tmp_path):
     out = tmp_path / "out"
     done = subprocess.run(
