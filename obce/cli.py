@@ -21,10 +21,12 @@ from obce.base.settings import (
     ANALYSIS_TEXTS,
     BATCH_SIZE,
     BUCKETS,
+    CLOUD_SCORES,
     DEFAULT_CLOUD,
     DEFAULT_COVARIANCE,
     DEFAULT_KINDS,
     DEFAULT_METRIC,
+    DEFAULT_OF_CLOUDS,
     DEFAULT_REPAIR,
     DEFAULT_SCORE,
     DEFAULT_WEIGHTING,
@@ -51,6 +53,7 @@ from obce.base.settings import (
     Score,
     Teacher,
     Weighting,
+    of_layer,
 )
 from obce.base.signals import Interrupts, terminable
 from obce.jobs.arguments import Analysis, Cut, Data, Tuning
@@ -181,7 +184,7 @@ MetricName = Annotated[
     typer.Option(
         help="How a score of a layer weighs its units' outputs: as they are, by the weights that "
         "read them, or by what the loss feels of them; std and rms with one are scores of a layer.",
-        show_default=DEFAULT_METRIC,
+        show_default=f"loss for {DEFAULT_SCORE}, else {DEFAULT_METRIC}",
     ),
 ]
 CovarianceName = Annotated[
@@ -258,12 +261,27 @@ def _label_map(text: str | None) -> dict[str, str] | None:
     return found
 
 
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _refuse_beside(context: typer.Context, why: str, *names: str) -> None:
     """Refuse options that would have no effect beside another one."""
     for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if _given(context, name):
             raise ValueError(f"--{name.replace('_', '-')} has no effect {why}: leave it out")
+
+
+def _check_score(context: typer.Context, score: Score, metric: Metric | None) -> None:
+    """Refuse options that the score does not hear."""
+    deaf = ["cloud"] if of_layer(score, metric) else ["metric", "points"]
+    deaf += ["cloud"] if score not in CLOUD_SCORES else []
+    deaf += ["degree"] if score != "persistence_share" else []
+    deaf += ["covariance"] if score != "second_order" else []
+    deaf += ["metric"] if score == "fisher" else []
+    _refuse_beside(context, f"on score {score}", *deaf)
 
 
 def _check_data(context: typer.Context, data: Data) -> None:
@@ -392,6 +410,9 @@ def analyze(
     _check_data(context, data)
     if not stream:
         _refuse_beside(context, "without --stream", "buckets")
+    elif not _given(context, "score"):
+        score = DEFAULT_OF_CLOUDS
+    _check_score(context, score, metric)
     from obce.jobs.steps import analyze_job
     from obce.running.tables import text_table
 
@@ -827,6 +848,7 @@ def compress(
         _refuse_beside(context, "beside --plan, which says which units stay", *OF_PLANS, *OF_SCORES)
     if scores:
         _refuse_beside(context, "beside --scores, which were made before", *OF_SCORES)
+    _check_score(context, score, metric)
     targets = _targets(keep_total, keep_encoder, percentile, level)
     several = [name for name, values in targets.items() if len(values) > 1]
     cut = Cut(

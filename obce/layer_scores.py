@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from obce import homology
-from obce.base.settings import DEFAULT_COVARIANCE, DEFAULT_METRIC, DEGREE
+from obce.base.settings import DEFAULT_COVARIANCE, DEFAULT_METRIC, DEFAULT_METRICS, DEGREE
 from obce.readings import Readings
 from obce.units import Group
 
@@ -78,7 +78,7 @@ def second_order(
     readings: Readings,
     group: Group,
     covariance: str = DEFAULT_COVARIANCE,
-    metric: str = DEFAULT_METRIC,
+    metric: str = DEFAULT_METRICS["second_order"],
 ) -> np.ndarray:
     """The error that is left when a unit goes and the others' weights are refitted to make it good.
 

@@ -376,7 +376,7 @@ def plan(
     """
     shape, dense = shape_of(model), count_parameters(model)
     about = getattr(scores, "info", {})
-    fitting_scope, fitting_kinds = fitting(about.get("score"), about.get("metric"))
+    fitting_scope, fitting_kinds = fitting(about)
     scope, kinds = scope or fitting_scope, kinds if kinds is not None else fitting_kinds
     heads = heads or ("free" if scope == "network" else "equal")
     _check_choices(kinds, scope, heads, floor)

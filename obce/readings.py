@@ -18,7 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    BertForMultipleChoice,
+    BertModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from obce import homology
 from obce.activations import hooked
@@ -171,7 +176,7 @@ def read(
     Memory: 4 bytes for each point and unit; ``moments`` take 8 for each pair of a group's units.
 
     Raises:
-        ValueError: no BERT, or no texts.
+        ValueError: no BERT, no texts, or outputs that are not finite.
 
     >>> import obce
     >>> model, tokenizer = obce.load_bert()
@@ -209,11 +214,12 @@ def read(
     ):  # fmt: skip
         for batch, (pooling, rows) in zip(bar, kept, strict=True):
             inputs = model_inputs(encodings, batch, bert.device)
-            output: Any = (model if loss else bert)(**inputs)
-            predicted = output[0] if bert is model or not loss else output.logits
+            objective = _objective(model, inputs, sums.generator) if loss else None
+            if objective is None:
+                bert(**inputs)
             sums.add(seen, pooling.to(bert.device), rows)
-            if loss:
-                sums.add_slopes(seen, queries, predicted, bert is model)
+            if objective is not None:
+                sums.add_slopes(seen, queries, objective, len(batch))
             seen.clear()
             queries.clear()
     about = {"texts": len(encodings), "max_length": limit, "seed": seed, "cloud": cloud}
@@ -313,16 +319,13 @@ class _Sums:
         self,
         seen: dict[Group, tuple[torch.Tensor, torch.Tensor]],
         queries: dict[Group, torch.Tensor],
-        predicted: torch.Tensor,
-        headless: bool,
+        objective: torch.Tensor,
+        texts: int,
     ) -> None:
-        """The slopes of the model's own log-likelihood, by what the maps write and by queries."""
-        self.texts += len(predicted)
+        """The slopes of a batch's objective by what the maps write, and by queries."""
+        self.texts += texts
         written = [written for _, written in seen.values()]
-        objective = _of_embeddings if headless else _own_log_likelihood
-        slopes = torch.autograd.grad(
-            objective(predicted, self.generator), [*written, *queries.values()]
-        )
+        slopes = torch.autograd.grad(objective, [*written, *queries.values()])
         for (layer, _), query in queries.items():
             by_token = query.detach().float() * slopes[len(written) + layer].float()
             self.pairs[layer] += by_token.double().square().sum(dim=(0, 1)).cpu()
@@ -354,6 +357,25 @@ class _Sums:
             pairs={layer: total.numpy() / self.texts for layer, total in self.pairs.items()},
             info=info,
         )
+
+
+def _objective(
+    model: PreTrainedModel, inputs: dict[str, torch.Tensor], generator: torch.Generator
+) -> torch.Tensor:
+    """What a batch's slopes are of: the log-likelihood of the model's own predictions, of all that
+    its head predicts; without a head, its embeddings in random directions."""
+    if isinstance(model, BertForMultipleChoice):  # (texts, choices, tokens)
+        inputs = {name: tensor.unsqueeze(1) for name, tensor in inputs.items()}
+    output: Any = model(**inputs, return_dict=True)
+    headless = isinstance(model, BertModel)
+    found = [each for name, each in output.items() if headless or name.endswith("logits")]
+    if not all(each.isfinite().all() for each in found):
+        raise ValueError("the model puts out values that are not finite")
+    if headless:
+        return _of_embeddings(output[0], generator)
+    if model.config.problem_type == "multi_label_classification":  # each a choice of two
+        found = [torch.stack([each, torch.zeros_like(each)], dim=-1) for each in found]
+    return torch.stack([_own_log_likelihood(each, generator) for each in found]).sum()
 
 
 def _own_log_likelihood(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -42,12 +42,13 @@ from obce.base.settings import (
     COVARIANCES,
     DEFAULT_CLOUD,
     DEFAULT_COVARIANCE,
-    DEFAULT_METRIC,
+    DEFAULT_OF_CLOUDS,
     DEFAULT_SCORE,
     DEGREE,
     METRICS,
     READ_POINTS,
     SCORES,
+    metric_of,
     of_layer,
 )
 from obce.layer_scores import LAYER_FUNCTIONS, of_pairs, options_of
@@ -362,7 +363,7 @@ def _group_of(name: str, values: np.ndarray) -> Group:
 
 def score(
     source: Activations | Readings | None,
-    name: str = DEFAULT_SCORE,
+    name: str | None = None,
     *,
     cloud: str = DEFAULT_CLOUD,
     length: int = 0,
@@ -392,14 +393,16 @@ def score(
             ``rms``. Of a layer (see :mod:`obce.layer_scores`): ``persistence_share``,
             ``second_order``, ``unit_homology``, ``fisher``, and ``std`` and ``rms`` if a
             ``metric`` is named. Others: ``random`` (``model``, ``seed``), ``magnitude``
-            (``model``), ``taylor`` (``model`` and ``labels``).
+            (``model``), ``taylor`` (``model`` and ``labels``). If left out, ``merge_radius`` of
+            activations, else ``second_order``.
         cloud: ``mean``, ``texts``, ``tokens`` or ``cls``.
         length: tokens per text in the ``texts`` cloud; all, if 0.
         model: the dense model, for the scores that read it.
         labels: one per text, for ``taylor``: the index of a class, or a number.
         texts, tokenizer, max_length: for ``taylor`` without activations and for scores of a
             layer without readings, as for ``collect``.
-        metric: of a layer: ``plain``, ``norm`` or ``loss``; ``norm``, if left out.
+        metric: of a layer: ``plain``, ``norm`` or ``loss``. If left out, ``loss`` for
+            ``second_order``, else ``norm``.
         covariance: of ``second_order``: over ``points`` or along the edges of the ``tree``.
         degree: of ``persistence_share``: 1 or more, or infinity.
         points: how many tokens make a layer's cloud, as for ``read``.
@@ -424,6 +427,8 @@ def score(
     >>> sorted(obce.score(readings, "persistence_share"))[:2]
     [(0, 'intermediate'), (0, 'value')]
     """
+    if name is None:
+        name = DEFAULT_OF_CLOUDS if isinstance(source, Activations) else DEFAULT_SCORE
     check_choice("score", name, SCORES)
     check_choice("cloud", cloud, CLOUDS)
     check_choice("covariance", covariance, COVARIANCES)
@@ -433,7 +438,7 @@ def score(
         raise ValueError(f"score {name!r} is none of a layer: it does not take readings")
     if of_layer(name, metric) or isinstance(source, Readings):
         options = options_of(
-            name, metric=metric or DEFAULT_METRIC, covariance=covariance, degree=degree
+            name, metric=metric_of(name, metric), covariance=covariance, degree=degree
         )
         if not isinstance(source, Readings):
             if source is not None or model is None or texts is None or tokenizer is None:

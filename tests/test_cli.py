@@ -201,7 +201,7 @@ def test_analyze_finetune_and_evaluate(run, dense, folder):
     )
     assert status == 0 and "median" in printed
     scores = obce.Scores.load(folder / "an" / "scores.safetensors")
-    assert scores.info["score"] == "merge_radius" and scores.info["texts"] == 16
+    assert scores.info["score"] == "second_order" and scores.info["texts"] == 16
     options = ("--task", TASK, "--dev-limit", 40, "--quiet")
     status, tuned, _ = run(
         "finetune", dense, *options, "--train-limit", 64, "--epochs", 1, "--out", folder / "ft"
@@ -256,7 +256,7 @@ def test_a_model_of_other_labels_starts_with_a_new_head(run, tokenizer, tmp_path
     record = json.loads((out / "finetune.json").read_text())
     assert record["arguments"]["new_head"] and record["arguments"]["bf16"]
     assert obce.load_classifier(out, TASK).fine_tuned
-    more = ("--repair", "none", "--texts", 16, "--no-timing", "--out")
+    more = ("--score", "std", "--repair", "none", "--texts", 16, "--no-timing", "--out")
     for value in ("0.8", "0.8,0.5"):
         command = ("compress", model, *options, "--keep-encoder", value, *more, tmp_path / value)
         status, _, errors = run(*command)
@@ -294,7 +294,7 @@ def test_analyze_streaming_says_what_it_certified(run, dense, folder):
     record = json.loads((folder / "stream" / "analysis.json").read_text())
     assert record["cloud"] == "tokens" and record["tokens"] == record["corpus"]["tokens"]
     assert sum(done["certified"] for done in record["passes"]) == record["passes"][0]["units"]
-    run(*arguments, "--cloud", "tokens", "--out", folder / "exact")
+    run(*arguments, "--score", "merge_radius", "--cloud", "tokens", "--out", folder / "exact")
     exact = json.loads((folder / "exact" / "analysis.json").read_text())
     assert record["quartiles"] == exact["quartiles"]
     _, printed, _ = run(*stream, "--buckets", 2, "--out", folder / "coarse")
@@ -318,7 +318,10 @@ BAD_ARGUMENTS = {
     "an unknown kind": (["--level", "light", "--kinds", "query,keys"], "unknown kind 'keys'"),
     "too wide a multiple": (["--level", "light", "--multiple-of", 999], "from 1 to 24"),
     "a negative ridge": (["--level", "light", "--ridge", -1], "that is not negative"),
-    "a floor for layers": (["--level", "light", "--floor", 0.2], "floor=0.2 is for scope global"),
+    "a floor for layers": (
+        ["--level", "light", "--scope", "layer", "--floor", 0.2],
+        "floor=0.2 is for scope global",
+    ),
     "half a pair": (["--level", "light", "--kinds", "query"], "go in pairs"),
     "a text longer than the model": (["--level", "light", "--score-length", 4000], "takes 3 to"),
     "training texts longer than the model": (["--level", "light", "--max-length", 4000], "4000"),
@@ -372,7 +375,7 @@ def test_models_that_cannot_be_used(run, dense, tmp_path):
     status, _, error = run(
         "analyze", nan, "--task", TASK, "--texts", 16, "--quiet", "--out", tmp_path / "an"
     )
-    assert status == 2 and "layer 1, output: the model puts out values that are not" in error
+    assert status == 2 and "the model puts out values that are not finite" in error
     same = altered(
         dense, tmp_path / "same", lambda layer: layer.attention.self.query.weight.zero_()
     )
@@ -426,7 +429,9 @@ def test_constant_outputs_have_nothing_to_choose_by(run, dense, tmp_path):
     model.save_pretrained(tmp_path / "constant")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "constant" / name).write_bytes((dense / name).read_bytes())
-    status, _, error = run(*job(tmp_path / "constant", tmp_path / "out", "--level", "light"))
+    status, _, error = run(
+        *job(tmp_path / "constant", tmp_path / "out", "--level", "light", "--score", "merge_radius")
+    )
     assert status == 2 and "intermediate units are 0: they say nothing" in error
 
 

@@ -158,7 +158,7 @@ def test_one_of_three_dependent_units_goes_almost_for_free(seed):
     """Unit 2 is the sum of units 0 and 1, unit 3 stands alone; no unit is quiet."""
     points = cloud(seed, points=400, units=3)
     points = np.column_stack([points[:, :2], points[:, :2].sum(axis=1), points[:, 2]])
-    score = second_order(readings(points), GROUP)
+    score = second_order(readings(points), GROUP, metric="norm")
     assert score.argmin() != 3 and points.std(axis=0).min() > 0.9
     first, second = np.sort(score)[:2]
     assert first < 0.05 * score[3] and second > 0.8 * score[3]
@@ -172,7 +172,7 @@ def test_second_order_is_the_error_of_the_best_refit(seed, monkeypatch):
     points = rng.normal(size=(500, 5)) @ rng.normal(size=(5, 5))
     points -= points.mean(axis=0)
     weights = rng.normal(size=(4, 5))
-    score = second_order(readings(points, weights), GROUP)
+    score = second_order(readings(points, weights), GROUP, metric="norm")
     first = int(score.argmin())
     rest = np.delete(np.arange(5), first)
     wanted = points @ weights.T
@@ -187,7 +187,7 @@ def test_second_order_removes_equally_many_of_each_head():
     points = (cloud(4, units=4) * [5, 4, 0.2, 0.1]).astype(np.float32)
     shape = Shape(layers=1, hidden=4, heads=2, intermediate=4)
     found = Readings(shape, {group: points}, {group: np.eye(4, dtype=np.float32)})
-    first, second, third, fourth = second_order(found, group)
+    first, second, third, fourth = second_order(found, group, metric="norm")
     assert first > second and third > fourth and second > third
 
 
@@ -306,7 +306,7 @@ def test_readings_serve_many_scores(tiny_classifier, tokenizer, sentences):
     for group, row in once.items():
         np.testing.assert_array_equal(row, again[group])
     tree = obce.score(found, "second_order", covariance="tree")
-    assert (tree.info["covariance"], tree.info["metric"]) == ("tree", "norm")
+    assert (tree.info["covariance"], tree.info["metric"]) == ("tree", "loss")
     with pytest.raises(ValueError, match="'merge_radius' is none of a layer"):
         obce.score(found, "merge_radius")
     with pytest.raises(ValueError, match="unknown covariance 'air'"):

@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 import torch
+import transformers
+from conftest import with_random_weights
+from transformers import BertForSequenceClassification
 
 from obce import readings
 from obce.layer_scores import fisher
+from obce.modeling import AUTO_CLASSES
 from obce.readings import read
 
 TEXTS = ["a small red house", "rain", "we saw the old boat near the bridge", "no", "why not now"]
@@ -235,3 +239,27 @@ def test_the_model_is_left_as_it_was(tiny_classifier, tokenizer):
     assert tiny_classifier.training
     assert not any(module._forward_hooks for module in tiny_classifier.modules())
     assert all(p.grad is None for p in tiny_classifier.parameters())
+
+
+@pytest.mark.parametrize("name", AUTO_CLASSES)
+def test_the_loss_is_felt_through_any_head(name, tiny_config, tokenizer):
+    tiny_config.num_labels = 2
+    model = with_random_weights(getattr(transformers, name).from_config(tiny_config))
+    found = read(model, tokenizer, TEXTS, loss=True)
+    assert len(found.fisher) == 4 * 3
+    for row in [*found.fisher.values(), *found.pairs.values()]:
+        assert np.isfinite(row).all() and row.max() > 0
+
+
+def test_several_labels_are_several_choices_of_two(tiny_config, tokenizer):
+    """With one label: the log-likelihood of yes, or of no, as a coin of that chance falls."""
+    tiny_config.num_labels, tiny_config.problem_type = 1, "multi_label_classification"
+    model = with_random_weights(BertForSequenceClassification(tiny_config))
+    inputs = tokenizer(TEXTS[0], return_tensors="pt")
+    chance = model(**inputs).logits.sigmoid().item()
+    seen = [
+        readings._objective(model, inputs, torch.Generator().manual_seed(seed)).item()
+        for seed in range(40)
+    ]
+    likely = {round(np.log(p), 4) for p in (chance, 1 - chance)}
+    assert {round(each, 4) for each in seen} == likely

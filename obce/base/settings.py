@@ -6,7 +6,8 @@ command line can say what there is, or refuse what there is not, at once.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 KINDS = ("query", "key", "value", "attention_output", "intermediate", "output")
 
@@ -20,10 +21,23 @@ LayerScore = Literal["persistence_share", "second_order", "unit_homology", "fish
 LAYER_SCORES: tuple[LayerScore, ...] = get_args(LayerScore)
 Score = Literal[CloudScore, LayerScore, "random", "magnitude", "taylor"]
 SCORES: tuple[Score, ...] = get_args(Score)
-DEFAULT_SCORE: Score = "merge_radius"
+# Chosen on held-out rows of train (results/study/choices.toml), and of activations, which no other
+# score of a layer can be read off, what the paper takes.
+DEFAULT_SCORE: Score = "second_order"
+DEFAULT_OF_CLOUDS: CloudScore = "merge_radius"
 Metric = Literal["plain", "norm", "loss"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 DEFAULT_METRIC: Metric = "norm"  # of the scores of a layer
+DEFAULT_METRICS: dict[str, Metric] = {"second_order": "loss"}
+
+
+def metric_of(score: str, metric: str | None) -> str:
+    """The metric of a layer's score: the one that is named, or the score's own.
+
+    >>> metric_of("second_order", None), metric_of("persistence_share", None)
+    ('loss', 'norm')
+    """
+    return metric or DEFAULT_METRICS.get(score, DEFAULT_METRIC)
 
 
 def of_layer(score: str, metric: str | None) -> bool:
@@ -35,20 +49,26 @@ def judged_kinds(score: str, metric: str | None) -> tuple[str, ...]:
     """The kinds of units that a score gives numbers for."""
     if not of_layer(score, metric):
         return KINDS
-    of_pairs = score == "fisher" or (score, metric) == ("second_order", "loss")
+    of_pairs = score == "fisher" or (score, metric_of(score, metric)) == ("second_order", "loss")
     return ("query", "key", *DEFAULT_KINDS) if of_pairs else DEFAULT_KINDS
 
 
-def fitting(score: str | None, metric: str | None) -> tuple[str, tuple[str, ...]]:
-    """The scope and the kinds of a plan that are not given, by the score that it rests on.
+def fitting(about: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The scope and the kinds of a plan that are not given, by what is said of its scores.
 
     In the metric of the loss the scores of all layers and kinds are in one unit: one budget for
     all. In trials on held-out rows of train that halved the divergence
-    (``results/study/choices.toml``).
+    (``results/study/choices.toml``). Along a tree's edges units vary by another scale than over all
+    points, which is that of pairs: there, a budget shared with pairs cut too many of them.
     """
-    if score is not None and of_layer(score, metric) and (metric == "loss" or score == "fisher"):
-        return "global", judged_kinds(score, metric)
-    return "layer", DEFAULT_KINDS
+    score, metric = about.get("score"), about.get("metric")
+    if score is None or not of_layer(score, metric):
+        return "layer", DEFAULT_KINDS
+    if score != "fisher" and metric_of(score, metric) != "loss":
+        return "layer", DEFAULT_KINDS
+    return "global", DEFAULT_KINDS if about.get("covariance") == "tree" else judged_kinds(
+        score, metric
+    )
 
 
 Covariance = Literal["points", "tree"]
@@ -85,7 +105,7 @@ RIDGE = 0.1
 RIDGES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)  # from which ridge="auto" chooses
 Weighting = Literal["none", "layer_norm"]
 WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
-DEFAULT_WEIGHTING: Weighting = "none"  # until the study has settled it
+DEFAULT_WEIGHTING: Weighting = "layer_norm"
 
 ANALYSIS_TEXTS = 512  # texts that a score reads
 ANALYSIS_LENGTH = 64  # tokens to which they are cut

@@ -380,7 +380,7 @@ class Cut:
         about = asdict(analysis)
         if self.scores_file is not None:
             about = Scores.load(self.scores_file).info
-        scope, kinds = fitting(about.get("score"), about.get("metric"))
+        scope, kinds = fitting(about)
         settled = replace(self, scope=self.scope or scope, kinds=self.kinds or kinds)
         settled.check()
         return settled

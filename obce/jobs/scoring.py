@@ -22,6 +22,8 @@ def score_units(
     model, tokenizer = loaded.model, loaded.tokenizer
     dense_bert(model)
     rows = judge.sample(analysis.texts)
+    if len(rows) < 2:
+        raise ValueError("one text says little of a unit: at least two texts are needed")
     texts, corpus = tasks.texts(rows), judge.corpus(rows)
     reading: dict[str, Any] = {"max_length": analysis.max_length, "progress": progress}
     with on_device(model, device):

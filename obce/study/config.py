@@ -30,14 +30,14 @@ from obce.base.settings import (
     DEFAULT_COVARIANCE,
     DEFAULT_KINDS,
     DEFAULT_METRIC,
+    DEFAULT_OF_CLOUDS,
     DEFAULT_REPAIR,
-    DEFAULT_SCORE,
-    DEFAULT_WEIGHTING,
     DEGREE,
     EMBEDDED,
     EPOCHS,
     HEADS,
     KINDS,
+    LAYER_SCORES,
     LEARNING_RATE,
     LENGTH,
     LEVELS,
@@ -98,11 +98,13 @@ def _ridge_fits(value: Any) -> bool:
     return value == "auto" or (type(value) in (int, float) and 0 <= value < math.inf)
 
 
-FIRST_FLOOR = 0.1  # plan's default when the first records were made: a cell that names none has it
+# Defaults when the first records were made: a cell that names none has these, and so its id.
+FIRST_WEIGHTING = "none"
+FIRST_FLOOR = 0.1
 CORPORA = ("own", SENTENCES, *TASKS)
 FIRST_HEADS = {"layer": "equal", "network": "free", "global": "free"}
 SETTINGS: dict[str, Setting] = {
-    "score": _choice(DEFAULT_SCORE, *SCORES, *RIVALS, DROP_LAYERS),
+    "score": _choice(DEFAULT_OF_CLOUDS, *SCORES, *RIVALS, DROP_LAYERS),
     "metric": _choice(DEFAULT_METRIC, *METRICS),
     "degree": _number(DEGREE, lambda value: value >= 1, "a number from 1 on, or inf"),
     "covariance": _choice(DEFAULT_COVARIANCE, *COVARIANCES),
@@ -123,7 +125,7 @@ SETTINGS: dict[str, Setting] = {
     "heads": _choice(NONE, NONE, *HEADS),
     "repair": _choice(DEFAULT_REPAIR, *REPAIRS),
     "ridge": Setting(RIDGE, _ridge_fits, "a number from 0 on, or auto"),
-    "weighting": _choice(DEFAULT_WEIGHTING, *WEIGHTINGS),
+    "weighting": _choice(FIRST_WEIGHTING, *WEIGHTINGS),
     "again": _number(0, lambda v: v >= 0 and math.isfinite(v), "epochs, from 0 on"),
     "teacher": _choice(NONE, NONE, "dense"),
     "order": _choice("tune_first", "tune_first", "cut_first"),
@@ -180,7 +182,7 @@ OPTIONS |= dict.fromkeys(RIVALS, ["covariance"])
 
 def reads_layer(settings: Mapping[str, Any]) -> bool:
     """Whether a cell's score reads a layer as a whole."""
-    score = settings.get("score", DEFAULT_SCORE)
+    score = settings.get("score", DEFAULT_OF_CLOUDS)
     return score in RIVALS or of_layer(score, settings.get("metric"))
 
 
@@ -343,7 +345,8 @@ def _check_together(where: str, settings: Mapping[str, Any]) -> None:
     read = reads_layer(settings)
     if read and full["cloud"] not in READ_CLOUDS:
         raise ValueError(f"{where}: the cloud of {score} is one of {', '.join(READ_CLOUDS)}")
-    judged = DEFAULT_KINDS if score in RIVALS else judged_kinds(score, settings.get("metric"))
+    metric = settings.get("metric", DEFAULT_METRIC if score in LAYER_SCORES else None)
+    judged = DEFAULT_KINDS if score in RIVALS else judged_kinds(score, metric)
     if not kinds <= {*judged}:
         raise ValueError(f"{where}: {score} judges {' and '.join(judged)} units only")
     if full["shuffle"] != NONE and not read:
