@@ -84,8 +84,8 @@ def second_order(
 
     Units are removed in ``STEPS`` blocks, those of least error first; after each, the weights of
     the others take over what they can. A unit's score is the error at which it went, so that the
-    order of the scores is the order of removal (of value units: within a head). What varies
-    together is read off all points, or off the tree's edges (``covariance``).
+    order of the scores is the order of removal. What varies together is read off all points, or off
+    the tree's edges (``covariance``).
 
     Source: B. Hassibi and D. Stork, "Second order derivatives for network pruning: Optimal Brain
     Surgeon", 1992; for columns of a matrix E. Kurtic et al., "ZipLM", 2023.
@@ -95,20 +95,13 @@ def second_order(
     cov[np.diag_indices(units)] += RIDGE * cov.diagonal().mean() + 1e-12
     inverse = np.linalg.inv(cov)
     weights = readings.root(group, metric).T  # (units, hidden)
-    score, left = np.zeros(units), np.arange(units)
-    # Of value units each head loses equally many, as in a plan whose heads stay equal.
-    size = readings.shape.head_size if group[1] == "value" else units
-    reached = np.zeros(units // size)
-    for block in np.array_split(np.arange(size), min(STEPS, size)):
+    score, left, reached = np.zeros(units), np.arange(units), 0.0
+    for block in np.array_split(np.arange(units), min(STEPS, units)):
         errors = np.einsum("uh,uh->u", weights, weights) / inverse.diagonal()
-        go = []
-        for head in range(len(reached)):
-            members = np.flatnonzero(left // size == head)
-            for one in members[np.argsort(errors[members], kind="stable")[: len(block)]]:
-                # scores ascend in the order of removal
-                reached[head] = max(reached[head] * (1 + 1e-9), float(errors[one]))
-                score[left[one]] = reached[head]
-                go.append(one)
+        go = np.argsort(errors, kind="stable")[: len(block)]
+        for one in go:  # scores ascend in the order of removal
+            reached = max(reached * (1 + 1e-9), float(errors[one]))
+            score[left[one]] = reached
         stay = np.setdiff1d(np.arange(len(left)), go)
         if not len(stay):
             break

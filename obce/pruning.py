@@ -354,7 +354,7 @@ def plan(
         heads: ``equal``: each head of a layer loses equally many units (percentiles within the
             head; globally, the heads' n-th units go together, by the mean of their scores), which
             runs fastest; ``free``: percentiles over the layer, heads may become unequal.
-            ``equal`` is the default, but for the scope ``network``.
+            ``equal`` is the default of the scope ``layer``, ``free`` of the others.
         multiple_of: round the number of units that stay, in each head and in each layer's other
             kinds, to the nearest multiple (8, say); never to none where some were to stay, and
             never above what there is. With a budget, the kinds outside heads then make up for
@@ -378,7 +378,7 @@ def plan(
     about = getattr(scores, "info", {})
     fitting_scope, fitting_kinds = fitting(about)
     scope, kinds = scope or fitting_scope, kinds if kinds is not None else fitting_kinds
-    heads = heads or ("free" if scope == "network" else "equal")
+    heads = heads or ("equal" if scope == "layer" else "free")
     _check_choices(kinds, scope, heads, floor)
     if type(multiple_of) is not int or not 1 <= multiple_of <= shape.hidden:
         raise ValueError(f"multiple_of={multiple_of}: a whole number from 1 to {shape.hidden}")

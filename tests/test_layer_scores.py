@@ -181,16 +181,6 @@ def test_second_order_is_the_error_of_the_best_refit(seed, monkeypatch):
     assert score[first] == pytest.approx(error, rel=1e-3)
 
 
-def test_second_order_removes_equally_many_of_each_head():
-    """Two heads of two units; both of the second are quiet. Yet each head's better one stays."""
-    group = (0, "value")
-    points = (cloud(4, units=4) * [5, 4, 0.2, 0.1]).astype(np.float32)
-    shape = Shape(layers=1, hidden=4, heads=2, intermediate=4)
-    found = Readings(shape, {group: points}, {group: np.eye(4, dtype=np.float32)})
-    first, second, third, fourth = second_order(found, group, metric="norm")
-    assert first > second and third > fourth and second > third
-
-
 def test_second_order_in_each_metric_is_the_error_in_that_metric():
     """Diagonal covariance and weights: a unit's score is its variance times its squared length."""
     variances, lengths = np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.0, 0.5])

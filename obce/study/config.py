@@ -160,7 +160,7 @@ def heard(settings: Mapping[str, Any]) -> dict[str, Any]:
     names += ["kinds", "scope", "repair"]
     names += ["keep_encoder"] if full["level"] == NONE else ["level"]
     names += ["floor"] * (full["scope"] == "global" and full["floor"] != FIRST_FLOOR)
-    names += ["heads"] * (full["heads"] != NONE)
+    names += ["heads"] * (full["heads"] not in (NONE, FIRST_HEADS[full["scope"]]))
     if layered:
         full["cloud"] = settings.get("cloud", READ_CLOUDS[0])
         names += ["points", "shuffle"] + ["metric"] * (score != "fisher")
