@@ -41,7 +41,7 @@ def run(repeats: int = 3) -> dict:
 
     def of_layer(score) -> None:
         for group in GROUPS:
-            score(readings, group)
+            score(readings, group, metric="norm")
 
     trees()
     cases = {

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "homology": "merge radius of clouds, beside other programs and the floor",
     "analysis": "BERT-base's 82,944 units beside its forward passes",
     "layers": "scores of a layer beside the forward passes",
+    "recipe": "the default recipe from texts to a small model, in seconds",
     "streaming": "clouds in R past memory",
     "million": "a million tokens, streamed through BERT-base",
     "processes": "one corpus on 1, 2 and 4 processes",

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The runs behind the README's table: obce compress on five GLUE tasks, then the table.
+# The runs behind the README's table of the paper's reading: obce compress on five GLUE tasks by the
+# merge radius, with percentiles within each layer, then the table.
 #
 #     results/run.sh [TASK ...]
 #
@@ -18,8 +19,8 @@ declare -A options=(
 for task in "${@:-sst2 cola mrpc stsb rte}"; do
   for name in $task; do
     # shellcheck disable=SC2086
-    "$bin/obce" compress embedded --task "$name" --keep-encoder 0.465 --ridge 0.001 ${options[$name]} \
-      --out "out/results/$name"
+    "$bin/obce" compress embedded --task "$name" --keep-encoder 0.465 ${options[$name]} \
+      --score merge_radius --ridge 0.001 --weighting none --out "out/results/$name"
     cp "out/results/$name/record.json" "results/compress_$name.json"
   done
 done
