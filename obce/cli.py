@@ -555,6 +555,70 @@ def explain(
 
 
 @app.command()
+def atlas(
+    context: typer.Context,
+    model: Model,
+    task: Task = None,
+    out: Out = None,
+    glue_dir: GlueDir = None,
+    train_file: TrainFile = None,
+    dev_file: DevFile = None,
+    text_column: TextColumn = TEXT,
+    text_pair_column: PairColumn = None,
+    label_column: LabelColumn = LABEL,
+    regression: Regression = None,
+    label_map: LabelMap = None,
+    texts_file: TextsFile = None,
+    texts_field: TextsField = None,
+    kinds: Annotated[str, typer.Option(help="Kinds of units.")] = ",".join(DEFAULT_KINDS),
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="Mark the units that this plan.json keeps.", show_default=False),
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option(help="A model to compare ranks with: the pretrained one.", show_default=False),
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(help="Another: the one that was cut to --plan.", show_default=False),
+    ] = None,
+    texts: Annotated[
+        int, typer.Option(help="Training texts that are read.", min=2)
+    ] = EXPLAIN_TEXTS,
+    max_length: ScoreLength = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Chart all units of a model: a page without a server where each opens its card."""
+    data = Data(
+        task, glue_dir, seed=seed, train_file=train_file, dev_file=dev_file,
+        text_column=text_column, text_pair_column=text_pair_column, label_column=label_column,
+        regression=regression, label_map=_label_map(label_map), texts_file=texts_file,
+        texts_field=texts_field,
+    )  # fmt: skip
+    _check_data(context, data)
+    from obce.jobs.explanation import atlas_job
+    from obce.running.tables import text_table
+
+    out = _out(out, model, data, "-atlas")
+    found = atlas_job(
+        model, out, data, kinds=_kinds(kinds) or [], plan_file=None if plan is None else str(plan),
+        before=before, after=after, texts=texts, max_length=max_length, device=device,
+        progress=not quiet,
+    )  # fmt: skip
+    names = list(found.rows[0])
+    rows = [names]
+    for row in found.rows:
+        values = [row[name] for name in names]
+        rows.append([f"{v:.2f}" if isinstance(v, float) else "" if v is None else str(v)
+                     for v in values])  # fmt: skip
+    typer.echo(text_table(rows))
+    typer.echo(f"page, cards, picture and record: {out}")
+
+
+@app.command()
 def finetune(
     context: typer.Context,
     model: Model,

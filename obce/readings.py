@@ -32,7 +32,7 @@ from obce.base.checks import check_choice
 from obce.base.devices import evaluating, on_device
 from obce.base.settings import BATCH_SIZE, COVARIANCES, METRICS, READ_CLOUDS, READ_POINTS
 from obce.texts import Encoding, Text, batches, encode, length_limit, model_inputs
-from obce.units import READS, WEIGHTS, Group, Shape, dense_bert, shape_of
+from obce.units import READS, WEIGHTS, Group, Shape, dense_bert, find_bert, is_compressed
 
 # Of the loss's metric: directions that no prediction feels keep so much of the mean weight.
 FLOOR = 0.1
@@ -160,7 +160,7 @@ def read(
     """Run a BERT over texts and keep what its residual maps read.
 
     Args:
-        model: a transformers BERT, or a model that holds one.
+        model: a transformers BERT, or a model that holds one; a compressed one without ``loss``.
         texts: strings, or pairs of strings.
         points: how many are kept, drawn from all with ``seed``; all, if there are no more.
         cloud: what a point is: one of the ``tokens``, or the ``mean`` over a text's tokens, or its
@@ -184,7 +184,7 @@ def read(
     >>> readings.points[0, "value"].shape, readings.weights[0, "intermediate"].shape
     ((16, 384), (384, 1536))
     """
-    bert = dense_bert(model)
+    bert = find_bert(model) if is_compressed(model) and not loss else dense_bert(model)
     check_choice("cloud", cloud, READ_CLOUDS)
     if points < 2:
         raise ValueError(f"points={points}: a cloud needs at least two")
@@ -272,7 +272,7 @@ class _Sums:
     """What is added up while the model runs, in float64."""
 
     def __init__(self, bert: BertModel, moments: bool, loss: bool, seed: int):
-        self.shape = shape_of(bert)
+        self.shape = Shape.of(bert.config)
         layers: Any = bert.encoder.layer
         weights = {
             (layer, kind): layers[layer].get_submodule(WEIGHTS[place]).weight.detach()

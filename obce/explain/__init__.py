@@ -2,15 +2,19 @@
 
 from obce.explain.between import Redundancy, redundancy
 from obce.explain.card import NO_STORY, Card, cards, layer, neuron, page
+from obce.explain.charts import Atlas, Chart, atlas
 from obce.explain.splits import Split, groups, splits, tree
 from obce.explain.stories import Story
 
 __all__ = [
     "NO_STORY",
+    "Atlas",
     "Card",
+    "Chart",
     "Redundancy",
     "Split",
     "Story",
+    "atlas",
     "cards",
     "groups",
     "layer",

@@ -18,7 +18,8 @@ table { border-collapse: collapse; margin: .5rem 0 }
 caption { text-align: left; font-weight: 600 }
 th, td { padding: .1rem .6rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid #ccc }
-td.n { text-align: right; font-variant-numeric: tabular-nums } img { max-width: 100% }
+td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+img { max-width: 100% }
 summary { cursor: pointer; font-weight: 600; padding: .3rem 0 } .wide { overflow-x: auto }
 mark { background: #bcd4e6; color: #111; padding: 0 .2em }
 """

@@ -1,8 +1,9 @@
-"""Figures of explanations: a unit's cloud with its barcode, and the tree of a layer's units."""
+"""Figures of explanations: a unit's cloud with its barcode, a layer's tree of units, the atlas."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -66,4 +67,45 @@ def units_tree(tree: np.ndarray, threshold: float, figsize: tuple[float, float] 
     axes.axhline(threshold, color="black", linestyle="--", linewidth=1.2)
     axes.set(xlabel="units", ylabel="distance 1 - |r|", ylim=(0, 1.02))
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def atlas(rows: Sequence[dict[str, Any]], figsize: tuple[float, float] = (7, 4)) -> Figure:
+    """What the charts of an atlas come to, layer by layer: a panel for what units say, one for
+    what a plan keeps, one for ranks in other models, as far as there is something to show.
+
+    Args:
+        rows: :attr:`obce.explain.charts.Atlas.rows`.
+
+    >>> row = {"layer": 0, "kind": "value", "units": 9, "several groups": 0.5, "with a story": 0.2}
+    >>> [axes.get_xlabel() for axes in atlas([row, {**row, "layer": 1}]).axes]
+    ['% of the units']
+    """
+    told = ("several groups", "with a story")
+    kept = ("kept", "persistence kept", "stories kept")
+    ranks = tuple(name for name in rows[0] if name.startswith("ranks"))
+    panels = [names for names in (told, kept, ranks) if names and any(n in rows[0] for n in names)]
+    figure = Figure(figsize=figsize, layout="constrained")
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    for axes, names in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True
+    ):
+        factor = 1 if names is ranks else 100
+        for name, marker in zip(names, "osD^v", strict=False):
+            for kind, fill in zip(kinds, (DARK, "white", LIGHT), strict=False):
+                found = [
+                    (factor * row[name], row["layer"])
+                    for row in rows
+                    if row["kind"] == kind and row.get(name) is not None
+                ]
+                axes.plot(
+                    *zip(*found, strict=True), marker=marker, color=DARK, markerfacecolor=fill,
+                    linewidth=0.8, label=f"{name}, {kind}",
+                )  # fmt: skip
+        axes.set_xlabel("rank correlation" if names is ranks else "% of the units")
+        axes.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.2))
+        axes.spines[["top", "right"]].set_visible(False)
+    first = figure.axes[0]
+    first.set(ylabel="layer", yticks=sorted({row["layer"] for row in rows}))
+    first.invert_yaxis()
     return figure

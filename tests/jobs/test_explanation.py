@@ -3,6 +3,10 @@
 import json
 
 import pytest
+from conftest import make_config, with_random_weights
+from transformers import BertModel
+
+import obce
 
 
 @pytest.fixture
@@ -49,3 +53,31 @@ def test_bad_input_is_one_line(run, tmp_path, texts_file, options, said):
     )
     assert status == 2 and said in err and err.count("\n") == 1, err
     assert not printed and not out.exists()
+
+
+def test_an_atlas_of_a_small_model(run, tmp_path, tokenizer, texts_file):
+    model = with_random_weights(BertModel(make_config()))
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "tiny")
+    scores = obce.score(None, "magnitude", model=model)
+    obce.plan(model, scores, percentile=50).save(tmp_path / "plan.json")
+    given = ("atlas", tmp_path / "tiny", "--texts-file", texts_file)
+    options = ("--plan", tmp_path / "plan.json", "--before", tmp_path / "tiny", "--quiet")
+    out = tmp_path / "out"
+    status, printed, err = run(*given, *options, "--out", out)
+    assert status == 0, err
+    lines = printed.strip().split("\n")
+    assert lines[0].split()[:3] == ["layer", "kind", "units"] and len(lines) == 3 * 2 + 2
+    record = json.loads((out / "atlas.json").read_text(encoding="utf-8"))
+    assert [row["units"] for row in record["charts"]] == [24, 40] * 3
+    assert all(row["ranks as in before"] == pytest.approx(1) for row in record["charts"])
+    assert (out / "atlas.html").is_file() and (out / "atlas.png").is_file()
+    assert len(list((out / "cards").glob("*.js"))) == 6
+    for wrong, said in (
+        (("--kinds", "hue"), "unknown kind 'hue'"),
+        (("--plan", texts_file), "is not an obce plan"),
+        (("--before", "embedded"), "is a BERT of another shape"),
+    ):
+        status, _, err = run(*given, *wrong, "--out", tmp_path / "wrong")
+        assert status == 2 and said in err and err.count("\n") == 1, err
+        assert not (tmp_path / "wrong").exists()
