@@ -17,6 +17,7 @@ from tools.check_book import dead_links, missing
 from tools.toc import ROOT, notebooks, page_names, slowest_first, sources
 
 LINK = '<a class="headerlink" href="#first">#</a>'
+WIDTH = 86  # characters of code
 each_notebook = pytest.mark.parametrize("path", notebooks().values(), ids=lambda path: path.stem)
 
 
@@ -66,6 +67,15 @@ def test_every_picture_has_a_text_for_those_who_cannot_see_it(path):
         if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
             alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(alt) > 40, f"no metadata mystnb.image.alt: {''.join(cell['source'])[:60]}"
+
+
+@each_notebook
+def test_code_that_is_shown_fits_the_page(path):
+    """Longer lines would scroll beside the margin."""
+    for cell in code_cells(path):
+        if not {"remove-input", "hide-input"} & set(cell["metadata"].get("tags", [])):
+            for line in "".join(cell["source"]).split("\n"):
+                assert len(line) <= WIDTH, line
 
 
 def test_all_notebooks_start_with_the_same_set_up_cell():
