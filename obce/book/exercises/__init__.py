@@ -75,6 +75,12 @@ from obce.book.exercises.shares import (
     two_silences,
     units_for_half,
 )
+from obce.book.exercises.surgery import (
+    cut_feed_forward,
+    left_in_attention,
+    other_unit,
+    pairs_that_count,
+)
 from obce.book.exercises.topology import by_chance, divergence, holm, sign_test
 
 __all__ = [
@@ -86,6 +92,7 @@ __all__ = [
     "chosen_unit",
     "components_at",
     "constant_unit",
+    "cut_feed_forward",
     "cut_in_both",
     "deaths_on_a_line",
     "divergence",
@@ -106,6 +113,7 @@ __all__ = [
     "keep_encoder",
     "last_edge",
     "layer_parameters",
+    "left_in_attention",
     "loudest",
     "masked_mean",
     "megabytes",
@@ -113,6 +121,8 @@ __all__ = [
     "multiply_adds",
     "needed_ratio",
     "one_budget",
+    "other_unit",
+    "pairs_that_count",
     "permutation_p",
     "phi_of_table",
     "polygon_deaths",

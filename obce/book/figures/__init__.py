@@ -48,6 +48,7 @@ from obce.book.figures.shares import (
     total_by_power,
 )
 from obce.book.figures.sliders import growing_discs, noise_slider, sliding_scale
+from obce.book.figures.surgery import cut_matrices, logit_table
 from obce.book.figures.topology import beside_random, chance
 from obce.plots import DARK, save, scores_by_layer, stages, use_book_style
 
@@ -61,6 +62,7 @@ __all__ = [
     "budget_slider",
     "chance",
     "cloud_on_a_line",
+    "cut_matrices",
     "dendrogram_and_barcode",
     "diagram",
     "discs",
@@ -70,6 +72,7 @@ __all__ = [
     "kept_by_layer",
     "last_gaps",
     "lines_by_layer",
+    "logit_table",
     "matched_deaths",
     "matching",
     "memory_by_tokens",
