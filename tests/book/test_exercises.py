@@ -17,7 +17,8 @@ from persim import bottleneck
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import expit, logit, softmax
-from scipy.stats import binomtest, entropy, pearsonr, spearmanr
+from scipy.stats import binomtest, entropy, linregress, pearsonr, spearmanr
+from sklearn.linear_model import Ridge
 from transformers import BertConfig, BertModel
 
 import obce
@@ -63,6 +64,32 @@ def parameters(h, i):
 
 def share_of_two_kinds(h, i, keep):
     return (1 - keep) * parameters(h, i) / ((h + i) * (2 * h + 1))
+
+
+def joint(x, missing, penalty):
+    """Ridge by one equation for weights and bias together, of which the bias has no price."""
+    rows = np.column_stack([x, np.ones(len(x))])
+    price = penalty * np.diag([1.0] * x.shape[1] + [0.0])
+    found = np.linalg.pinv(rows.T @ rows + price) @ rows.T @ missing
+    return found[:-1].T, found[-1]
+
+
+def without_means(x, missing, penalty, scale=1.0):
+    """Ridge by the singular values of the centred inputs."""
+    left, values, right = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    away = left.T @ (missing - missing.mean(axis=0))
+    change = (right.T @ (values[:, None] / (values[:, None] ** 2 + scale * penalty) * away)).T
+    return change, missing.mean(axis=0) - change @ x.mean(axis=0)
+
+
+def from_scikit(x, missing, penalty):
+    fit = Ridge(alpha=penalty).fit(x, missing)
+    return fit.coef_.reshape(missing.shape[1], -1), fit.intercept_
+
+
+def slope_and_start(stays, gone, weight):
+    line = linregress(stays, gone)
+    return weight * line.slope, weight * line.intercept
 
 
 def lowest_of_all(groups, k):
@@ -426,6 +453,14 @@ WRONG = [
     ("left_in_attention", lambda h, v, w: v * (h + 1) + w * v + w, "for 8, 3, 6 it gives 51"),
     ("pairs_that_count", lambda q, k: (q, k), "both should be (6, 3)"),
     ("cut_feed_forward", lambda u, d, c: cut_maps(u, d, c, fold=0), "and of the constants"),
+    # repair
+    ("taken_over", lambda x, z, w: np.polyfit(x, z, 1), "instead of [2., 2.]"),
+    ("token_weights", lambda sums: 1 / sums.var(axis=1), "divided by the total"),
+    (
+        "ridge_refit",
+        lambda x, r, p: [part.T for part in joint(x, r, p)],
+        "the change has the shape",
+    ),
     # is it the topology?
     ("divergence", lambda dense, small: np.mean((dense - small) ** 2), "The dense probabilities"),
     ("by_chance", lambda draws, observed: np.mean(np.array(draws) < observed), "instead of 0.25"),
@@ -752,6 +787,25 @@ RIGHT = {
             rows=[u for u in range(up.out_features) if u not in constants][::-1],
             columns=[u for u in range(up.out_features) if u not in constants][::-1],
         ),
+    ],
+    # repair
+    "taken_over": [
+        slope_and_start,
+        lambda x, z, w: list(np.polyfit(x, w * z, 1)),
+        lambda x, z, w: np.linalg.lstsq(np.column_stack([x, x**0]), w * z, rcond=None)[0],
+        lambda x, z, w: np.polynomial.Polynomial.fit(x, w * z, 1).convert().coef[::-1],
+    ],
+    "token_weights": [
+        lambda sums: (1 / sums.var(axis=1)) / (1 / sums.var(axis=1)).sum(),
+        lambda sums: softmax(-2 * np.log(sums.std(axis=1, ddof=1))),  # the divisor cancels
+        lambda sums: (lambda each: [a / sum(each) for a in each])([1 / np.var(r) for r in sums]),
+        lambda sums: (lambda w: w / w.sum())(1 / torch.tensor(sums).var(dim=1, keepdim=True)),
+    ],
+    "ridge_refit": [
+        joint,
+        without_means,
+        from_scikit,
+        lambda x, r, p: [torch.tensor(part) for part in joint(x, r, p)],
     ],
     # is it the topology?
     "divergence": [
@@ -1231,6 +1285,37 @@ ALSO_WRONG = {
         ),
         lambda up, down, constants: cut_maps(up, down, constants)[::-1],
         lambda up, down, constants: cut_maps(up, down, constants)[1].weight,
+    ],
+    # repair
+    "taken_over": [
+        lambda x, z, w: (w * (x @ z) / (x @ x), 0.0),  # without a bias
+        lambda x, z, w: (w * np.polyfit(x, z, 1)[0], w * z.mean()),  # the bias of no weight
+        lambda x, z, w: slope_and_start(z, x, w),  # the wrong way round
+        lambda x, z, w: slope_and_start(x, z, w)[::-1],
+        lambda x, z, w: (w * np.cov(x, z)[0, 1] / x.var(), 0.0),  # two divisors
+        lambda x, z, w: (w * np.corrcoef(x, z)[0, 1], w * z.mean()),
+        lambda x, z, w: (1 + slope_and_start(x, z, w)[0], slope_and_start(x, z, w)[1]),
+    ],
+    "token_weights": [
+        lambda sums: (1 / sums.std(axis=1)) / (1 / sums.std(axis=1)).sum(),
+        lambda sums: (1 / (sums**2).mean(axis=1)) / (1 / (sums**2).mean(axis=1)).sum(),
+        lambda sums: (1 / sums.var(axis=0)) / (1 / sums.var(axis=0)).sum(),
+        lambda sums: sums.var(axis=1) / sums.var(axis=1).sum(),
+        lambda sums: np.full(len(sums), 1 / len(sums)),
+        lambda sums: softmax(-sums.var(axis=1)),
+    ],
+    "ridge_refit": [
+        lambda x, r, p: joint(x, r, 0 * p),  # no price
+        lambda x, r, p: without_means(x, r, p, len(x)),  # a mean in place of a sum
+        lambda x, r, p: without_means(x, r, p, p),  # the square of the price
+        lambda x, r, p: (joint(x, r, p)[0], r.mean(axis=0)),
+        lambda x, r, p: (without_means(x - x.mean(0), r, p)[0] * 0, r.mean(axis=0)),
+        lambda x, r, p: (  # the bias has a price as well
+            lambda rows: (lambda found: (found[:-1].T, found[-1]))(
+                np.linalg.pinv(rows.T @ rows + p * np.eye(x.shape[1] + 1)) @ rows.T @ r
+            )
+        )(np.column_stack([x, np.ones(len(x))])),
+        lambda x, r, p: joint(x, r, p)[0],  # the change alone
     ],
     # is it the topology?
     "divergence": [

@@ -259,6 +259,7 @@ LOCAL = {
     "\\gamma": "choosing-units",  # a gradient
     "\\tau": "diagrams",  # of an interleaving
     "V": "diagrams",  # a vector space
+    "C": "repair",  # a mixing of keys
     "Q": "what-a-neuron-is",  # an orthogonal matrix
     "Z": "persistence-shares",  # silenced units
     "G": "pigeonholes-and-gaps",  # a set of whole numbers

@@ -61,6 +61,7 @@ from obce.book.exercises.points import (
     same_barcode,
     without_each,
 )
+from obce.book.exercises.repairs import ridge_refit, taken_over, token_weights
 from obce.book.exercises.results import (
     megabytes,
     queries_and_keys,
@@ -134,6 +135,7 @@ __all__ = [
     "rank_correlation",
     "recording",
     "repair_gains",
+    "ridge_refit",
     "rounded_range",
     "row_correlations",
     "same_barcode",
@@ -148,7 +150,9 @@ __all__ = [
     "superfluous",
     "survivors",
     "swapped",
+    "taken_over",
     "texts_cloud",
+    "token_weights",
     "two_silences",
     "units_for_half",
     "what_a_card_says",

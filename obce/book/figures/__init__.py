@@ -34,6 +34,7 @@ from obce.book.figures.points import (
     spanning_tree,
 )
 from obce.book.figures.processes import seconds_by_processes, shared_matrix
+from obce.book.figures.repair import errors_by_ridge, one_unit_by_another, outputs_and_middles
 from obce.book.figures.results import (
     before_and_after,
     method_in_one_picture,
@@ -67,6 +68,7 @@ __all__ = [
     "diagram",
     "discs",
     "edges_and_legs",
+    "errors_by_ridge",
     "growing_discs",
     "held_by_units",
     "kept_by_layer",
@@ -78,6 +80,8 @@ __all__ = [
     "memory_by_tokens",
     "method_in_one_picture",
     "noise_slider",
+    "one_unit_by_another",
+    "outputs_and_middles",
     "predicted_and_measured",
     "quantiles_by_layer",
     "ragged_heatmap",
