@@ -103,7 +103,18 @@ SIZES = {"46.5 %": "46.5 % of the encoder", "31.8 %": "31.8 % of the encoder"}
 
 def which_score() -> str:
     """What the study says of scores, one row each, in Markdown."""
-    report = load_record(HERE / "study_which_score.json")
+    return study_table("which_score", "at most 1,000 rows of dev", ("divergence", "metric kept"))
+
+
+def choices() -> str:
+    """What the choices of the default rest on. The dense models were trained on the rows that
+    judge here, so that their metric says nothing."""
+    return study_table("choices", "rows of train that no calibration has seen", ("divergence",))
+
+
+def study_table(name: str, judged_on: str, columns: tuple[str, ...]) -> str:
+    """The labels of a study that all tasks have, at both sizes."""
+    report = load_record(HERE / f"study_{name}.json")
     budgets = {size: report["budgets"][name] for size, name in SIZES.items()}
     first = budgets["46.5 %"]
     complete = [
@@ -111,18 +122,16 @@ def which_score() -> str:
         for label in first["order"]
         if first["scores"][label]["geometric_mean_divergence"] is not None
     ]
-    rows = [["score", *(f"divergence, {s}" for s in SIZES), *(f"metric kept, {s}" for s in SIZES)]]
+    rows = [["score", *(f"{column}, {size}" for column in columns for size in SIZES)]]
     for label in complete:
         found = [budget["scores"].get(label, {}) for budget in budgets.values()]
         means = [each.get("geometric_mean_divergence") for each in found]
         kept = [each.get("kept_of_all") for each in found]
-        rows.append(
-            [
-                label.replace("_", " "),
-                *("" if mean is None else f"{mean:.3f}" for mean in means),
-                *("" if share is None else f"{100 * share:.1f} %" for share in kept),
-            ]
-        )
+        shown = {
+            "divergence": ["" if mean is None else f"{mean:.3f}" for mean in means],
+            "metric kept": ["" if share is None else f"{100 * share:.1f} %" for share in kept],
+        }
+        rows.append([label.replace("_", " "), *(cell for name in columns for cell in shown[name])])
     counted = [
         task
         for task, row in first["scores"][complete[0]]["per_task"].items()
@@ -131,11 +140,13 @@ def which_score() -> str:
     left_out = [task for task in report["tasks"] if task not in counted]
     note = [
         f"Divergence: the geometric mean over {', '.join(counted)} of how far the predictions are "
-        "from the dense model's (0: equal); metric kept: the mean over tasks by that of the dense "
-        "models. The embedded MiniLM, fine-tuned for each task, cut and refitted, with no training "
-        "after the cut; at most 1,000 rows of dev.",
+        "from the dense model's (0: equal)"
+        + "; metric kept: the mean over tasks by that of the dense models"
+        * ("metric kept" in columns)
+        + ". The embedded MiniLM, fine-tuned for each task, cut and refitted, with no training "
+        f"after the cut; {judged_on}.",
         f"{report['cells']:,} models in all, {_seeds(first, complete[0])}; made from "
-        "`results/study/which-score`.",
+        f"`results/study/{name.replace('_', '-')}`.",
     ]
     if left_out:
         note.append(
@@ -155,7 +166,8 @@ def _seeds(budget: dict, label: str) -> str:
 
 def readme(text: str) -> str:
     """A README with its tables made anew."""
-    for name, make in (("results", section), ("which-score", which_score), ("trial", trial)):
+    made = {"results": section, "which-score": which_score, "choices": choices, "trial": trial}
+    for name, make in made.items():
         begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
         before, rest = text.split(begin)
         text = before + begin + make() + end + rest.split(end)[1]

@@ -24,7 +24,8 @@ from obce.tasks import metric_name
 
 FOUR = ("mrpc", "qqp", "sst2", "stsb")  # those of the best published work: see share_kept
 SHOWN = ("metric", "cloud")  # said without their names, where a score reads them
-SCORE_OPTIONS = ("degree", "covariance", "shuffle")
+# left out of a cell, or of its label, where they are what they are by default
+BY_DEFAULT = ("degree", "covariance", "shuffle", "floor", "heads")
 BUDGETS = ("keep_encoder", "level")
 BY_CHANCE = "score_seed"
 
@@ -110,7 +111,7 @@ def label_of(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
     for name, value in settings.items():
         if name in ("score", "stability", BY_CHANCE, *SHOWN, *BUDGETS):
             continue
-        known = SETTINGS[name].default if name in SCORE_OPTIONS else usual.get(name)
+        known = SETTINGS[name].default if name in BY_DEFAULT else usual.get(name)
         if value != known:
             parts.append(f"{name.replace('_', ' ')} {value:g}" if type(value) is float else
                          f"{name.replace('_', ' ')} {value}")  # fmt: skip
