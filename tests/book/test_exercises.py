@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import math
@@ -16,7 +17,8 @@ from persim import bottleneck
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import expit, logit, softmax
-from scipy.stats import binomtest, entropy, pearsonr, spearmanr
+from scipy.stats import binomtest, entropy, linregress, pearsonr, spearmanr
+from sklearn.linear_model import Ridge
 from transformers import BertConfig, BertModel
 
 import obce
@@ -64,9 +66,59 @@ def share_of_two_kinds(h, i, keep):
     return (1 - keep) * parameters(h, i) / ((h + i) * (2 * h + 1))
 
 
+def joint(x, missing, penalty):
+    """Ridge by one equation for weights and bias together, of which the bias has no price."""
+    rows = np.column_stack([x, np.ones(len(x))])
+    price = penalty * np.diag([1.0] * x.shape[1] + [0.0])
+    found = np.linalg.pinv(rows.T @ rows + price) @ rows.T @ missing
+    return found[:-1].T, found[-1]
+
+
+def without_means(x, missing, penalty, scale=1.0):
+    """Ridge by the singular values of the centred inputs."""
+    left, values, right = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    away = left.T @ (missing - missing.mean(axis=0))
+    change = (right.T @ (values[:, None] / (values[:, None] ** 2 + scale * penalty) * away)).T
+    return change, missing.mean(axis=0) - change @ x.mean(axis=0)
+
+
+def from_scikit(x, missing, penalty):
+    fit = Ridge(alpha=penalty).fit(x, missing)
+    return fit.coef_.reshape(missing.shape[1], -1), fit.intercept_
+
+
+def slope_and_start(stays, gone, weight):
+    line = linregress(stays, gone)
+    return weight * line.slope, weight * line.intercept
+
+
 def lowest_of_all(groups, k):
     every = sorted((score, place) for place, group in enumerate(groups) for score in group)
     return [sum(place == own for _, place in every[:k]) for own in range(len(groups))]
+
+
+def kept_pairs(queries, keys):
+    """Pairs by their keys alone, one column at a time."""
+    stay = [u for u in range(keys.shape[1]) if len({*keys[:, u]}) > 1]
+    return np.take(queries, stay, axis=1), np.take(keys, stay, axis=1)
+
+
+def cut_maps(up, down, constants, *, fold=1.0, rows=None, columns=None, shift=True):
+    """A feed-forward part without some units; what is not given is done right."""
+    stay = [u for u in range(up.out_features) if u not in constants]
+    rows, columns = stay if rows is None else rows, stay if columns is None else columns
+    maps = torch.nn.Linear(up.in_features, len(rows)), torch.nn.Linear(len(rows), down.out_features)
+    gone = torch.tensor([constants.get(u, 0.0) for u in range(up.out_features)])
+    maps[0].weight.data, maps[0].bias.data = up.weight.data[rows], up.bias.data[rows]
+    maps[1].weight.data = down.weight.data[:, columns]
+    maps[1].bias.data = down.bias.data * shift + fold * (down.weight.data @ gone)
+    return maps
+
+
+def cut_in_place(up, down, constants):
+    for old, new in zip((up, down), cut_maps(up, down, constants), strict=True):
+        old.weight, old.bias = new.weight, new.bias
+    return up, down
 
 
 def step_down(p):
@@ -413,6 +465,19 @@ WRONG = [
     ("one_budget", lambda groups, k: [k] * len(groups), "instead of [1, 0]"),
     ("share_that_goes", lambda h, i, keep: 1 - keep, "what can go"),
     ("small_step", lambda: 0.0016, "divided by 2"),
+    # surgery
+    ("other_unit", lambda: [13, 1], "without its second unit"),
+    ("left_in_attention", lambda h, v, w: v * (h + 1) + w * v + w, "for 8, 3, 6 it gives 51"),
+    ("pairs_that_count", lambda q, k: (q, k), "both should be (6, 3)"),
+    ("cut_feed_forward", lambda u, d, c: cut_maps(u, d, c, fold=0), "and of the constants"),
+    # repair
+    ("taken_over", lambda x, z, w: np.polyfit(x, z, 1), "instead of [2., 2.]"),
+    ("token_weights", lambda sums: 1 / sums.var(axis=1), "divided by the total"),
+    (
+        "ridge_refit",
+        lambda x, r, p: [part.T for part in joint(x, r, p)],
+        "the change has the shape",
+    ),
     # is it the topology?
     ("divergence", lambda dense, small: np.mean((dense - small) ** 2), "The dense probabilities"),
     ("by_chance", lambda draws, observed: np.mean(np.array(draws) < observed), "instead of 0.25"),
@@ -737,6 +802,54 @@ RIGHT = {
         lambda: 0.8 * 0.2 * 0.1**2 / 2,
         0.0008,
         lambda: entropy([0.8, 0.2], [expit(logit(0.8) + 0.1), 1 - expit(logit(0.8) + 0.1)]),
+    ],
+    # surgery
+    "other_unit": [
+        lambda: np.array([[1, 0], [0, -3]]) @ [2, 2] + np.array([5, 1]),
+        (7, -5),
+        lambda: torch.tensor([[7.0], [-5.0]]),
+    ],
+    "left_in_attention": [
+        lambda h, v, w: h * v + v + v * w + h,
+        lambda h, v, w: 2 * (h * h + h) - (h - v) * (2 * h + 1) - v * (h - w),  # what goes
+        lambda h, v, w: sum(np.zeros(shape).size for shape in ((v, h), (v,), (w, v), (h,))),
+    ],
+    "pairs_that_count": [
+        kept_pairs,
+        lambda q, k: [x[:, k.std(axis=0) > 1e-9] for x in (q, k)],
+        lambda q, k: (x.T[np.ptp(k, axis=0) > 0].T for x in (q, k)),
+        lambda q, k: np.stack(kept_pairs(q, k)),
+    ],
+    "cut_feed_forward": [
+        cut_maps,
+        lambda up, down, constants: list(cut_maps(up, down, constants)),
+        lambda up, down, constants: cut_in_place(*copy.deepcopy((up, down)), constants),
+        lambda up, down, constants: cut_maps(  # units in another order
+            up,
+            down,
+            constants,
+            rows=[u for u in range(up.out_features) if u not in constants][::-1],
+            columns=[u for u in range(up.out_features) if u not in constants][::-1],
+        ),
+    ],
+    # repair
+    "taken_over": [
+        slope_and_start,
+        lambda x, z, w: list(np.polyfit(x, w * z, 1)),
+        lambda x, z, w: np.linalg.lstsq(np.column_stack([x, x**0]), w * z, rcond=None)[0],
+        lambda x, z, w: np.polynomial.Polynomial.fit(x, w * z, 1).convert().coef[::-1],
+    ],
+    "token_weights": [
+        lambda sums: (1 / sums.var(axis=1)) / (1 / sums.var(axis=1)).sum(),
+        lambda sums: softmax(-2 * np.log(sums.std(axis=1, ddof=1))),  # the divisor cancels
+        lambda sums: (lambda each: [a / sum(each) for a in each])([1 / np.var(r) for r in sums]),
+        lambda sums: (lambda w: w / w.sum())(1 / torch.tensor(sums).var(dim=1, keepdim=True)),
+    ],
+    "ridge_refit": [
+        joint,
+        without_means,
+        from_scikit,
+        lambda x, r, p: [torch.tensor(part) for part in joint(x, r, p)],
     ],
     # is it the topology?
     "divergence": [
@@ -1213,6 +1326,78 @@ ALSO_WRONG = {
         lambda h, i, keep: (1 - keep) * parameters(h, i) / (i * (2 * h + 1)),
     ],
     "small_step": [0.0016, 0.005, 0.08, 0.004, 0.016, lambda: "0.0008 nats"],
+    # surgery
+    "other_unit": [
+        [13, 1],
+        lambda: (15, -5),
+        [2, -6],
+        lambda: [13, -5],
+        [5, 1],
+        [-5, 7],
+        lambda: 7,
+        lambda: "7, -5",
+    ],
+    "left_in_attention": [
+        lambda h, v, w: v * (h + 1) + w * v + w,  # the bias is cut
+        lambda h, v, w: v * h + w * v + h,
+        lambda h, v, w: v * (h + 1) + w * h + h,  # no columns go
+        lambda h, v, w: v * (h + 1) + h * v + h,  # no rows go
+        lambda h, v, w: 2 * (h * h + h) - (h - v) * (2 * h + 1) - (h - w) * h,  # crossings twice
+        lambda h, v, w: (h - v) * (h + 1) + (h - w) * (h - v) + h,  # what goes
+    ],
+    "pairs_that_count": [
+        lambda q, k: kept_pairs(k, q)[::-1],  # constant queries go
+        lambda q, k: kept_pairs(*kept_pairs(k, q)[::-1]),  # both go
+        lambda q, k: (q, kept_pairs(q, k)[1]),
+        lambda q, k: [x * np.sqrt(x.shape[1] / 4) for x in kept_pairs(q, k)],  # a new divisor
+        lambda q, k: kept_pairs(q, k)[::-1],  # queries and keys exchanged
+        lambda q, k: (q, k * (np.ptp(k, axis=0) > 0)),  # masked
+        lambda q, k: kept_pairs(q, k)[0],
+        lambda q, k: (q[k.std(axis=1) > 0], k[k.std(axis=1) > 0]),  # rows
+    ],
+    "cut_feed_forward": [
+        lambda up, down, constants: cut_maps(up, down, constants, fold=0),
+        lambda up, down, constants: cut_maps(up, down, constants, fold=-1),
+        lambda up, down, constants: cut_maps(up, down, constants, shift=False),
+        lambda up, down, constants: (up, down),
+        lambda up, down, constants: cut_in_place(up, down, constants),
+        lambda up, down, constants: cut_maps(  # the first rows, whichever they are
+            up, down, constants, rows=[*range(up.out_features - len(constants))]
+        ),
+        lambda up, down, constants: cut_maps(up, down, constants)[::-1],
+        lambda up, down, constants: cut_maps(up, down, constants)[1].weight,
+    ],
+    # repair
+    "taken_over": [
+        lambda x, z, w: (w * (x @ z) / (x @ x), 0.0),  # without a bias
+        lambda x, z, w: (w * np.polyfit(x, z, 1)[0], w * z.mean()),  # the bias of no weight
+        lambda x, z, w: slope_and_start(z, x, w),  # the wrong way round
+        lambda x, z, w: slope_and_start(x, z, w)[::-1],
+        lambda x, z, w: (w * np.cov(x, z)[0, 1] / x.var(), 0.0),  # two divisors
+        lambda x, z, w: (w * np.corrcoef(x, z)[0, 1], w * z.mean()),
+        lambda x, z, w: (1 + slope_and_start(x, z, w)[0], slope_and_start(x, z, w)[1]),
+    ],
+    "token_weights": [
+        lambda sums: (1 / sums.std(axis=1)) / (1 / sums.std(axis=1)).sum(),
+        lambda sums: (1 / (sums**2).mean(axis=1)) / (1 / (sums**2).mean(axis=1)).sum(),
+        lambda sums: (1 / sums.var(axis=0)) / (1 / sums.var(axis=0)).sum(),
+        lambda sums: sums.var(axis=1) / sums.var(axis=1).sum(),
+        lambda sums: np.full(len(sums), 1 / len(sums)),
+        lambda sums: softmax(-sums.var(axis=1)),
+    ],
+    "ridge_refit": [
+        lambda x, r, p: joint(x, r, 0 * p),  # no price
+        lambda x, r, p: without_means(x, r, p, len(x)),  # a mean in place of a sum
+        lambda x, r, p: without_means(x, r, p, p),  # the square of the price
+        lambda x, r, p: (joint(x, r, p)[0], r.mean(axis=0)),
+        lambda x, r, p: (without_means(x - x.mean(0), r, p)[0] * 0, r.mean(axis=0)),
+        lambda x, r, p: (  # the bias has a price as well
+            lambda rows: (lambda found: (found[:-1].T, found[-1]))(
+                np.linalg.pinv(rows.T @ rows + p * np.eye(x.shape[1] + 1)) @ rows.T @ r
+            )
+        )(np.column_stack([x, np.ones(len(x))])),
+        lambda x, r, p: joint(x, r, p)[0],  # the change alone
+    ],
     # is it the topology?
     "divergence": [
         lambda dense, small: kullback_leibler(small, dense),  # the other way round

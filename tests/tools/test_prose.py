@@ -42,6 +42,7 @@ BY_HAND = r"\*(With pen and paper|A judgement)\.\*"
 NOT_COMPARED = {name: 1 for name, path in PAGES.items() if path.suffix == ".ipynb"}
 NOT_COMPARED["book/smaller-bert"] = 2  # and the seconds per 1,000 texts
 NOT_COMPARED["book/pigeonholes-and-gaps"] = 2  # and how many units which pass certifies
+NOT_COMPARED["book/surgery"] = 4  # and differences by rounding, and seconds
 NOT_COMPARED["book/parameters-to-milliseconds"] = 5  # and four cells with a clock
 
 # not this word -> but this one
@@ -258,6 +259,7 @@ LOCAL = {
     "\\gamma": "choosing-units",  # a gradient
     "\\tau": "diagrams",  # of an interleaving
     "V": "diagrams",  # a vector space
+    "C": "repair",  # a mixing of keys
     "Q": "what-a-neuron-is",  # an orthogonal matrix
     "Z": "persistence-shares",  # silenced units
     "G": "pigeonholes-and-gaps",  # a set of whole numbers

@@ -67,6 +67,7 @@ from obce.book.exercises.points import (
     same_barcode,
     without_each,
 )
+from obce.book.exercises.repairs import ridge_refit, taken_over, token_weights
 from obce.book.exercises.results import (
     megabytes,
     queries_and_keys,
@@ -81,6 +82,12 @@ from obce.book.exercises.shares import (
     two_silences,
     units_for_half,
 )
+from obce.book.exercises.surgery import (
+    cut_feed_forward,
+    left_in_attention,
+    other_unit,
+    pairs_that_count,
+)
 from obce.book.exercises.topology import by_chance, divergence, holm, sign_test
 
 __all__ = [
@@ -93,6 +100,7 @@ __all__ = [
     "chosen_unit",
     "components_at",
     "constant_unit",
+    "cut_feed_forward",
     "cut_in_both",
     "deaths_on_a_line",
     "divergence",
@@ -114,6 +122,7 @@ __all__ = [
     "keep_encoder",
     "last_edge",
     "layer_parameters",
+    "left_in_attention",
     "loudest",
     "masked_mean",
     "megabytes",
@@ -121,6 +130,8 @@ __all__ = [
     "multiply_adds",
     "needed_ratio",
     "one_budget",
+    "other_unit",
+    "pairs_that_count",
     "permutation_p",
     "phi_of_table",
     "polygon_deaths",
@@ -132,6 +143,7 @@ __all__ = [
     "rank_correlation",
     "recording",
     "repair_gains",
+    "ridge_refit",
     "rounded_range",
     "row_correlations",
     "same_barcode",
@@ -146,7 +158,9 @@ __all__ = [
     "superfluous",
     "survivors",
     "swapped",
+    "taken_over",
     "texts_cloud",
+    "token_weights",
     "two_halves",
     "two_silences",
     "units_for_half",

@@ -35,6 +35,7 @@ from obce.book.figures.points import (
     spanning_tree,
 )
 from obce.book.figures.processes import seconds_by_processes, shared_matrix
+from obce.book.figures.repair import errors_by_ridge, one_unit_by_another, outputs_and_middles
 from obce.book.figures.results import (
     before_and_after,
     method_in_one_picture,
@@ -49,6 +50,7 @@ from obce.book.figures.shares import (
     total_by_power,
 )
 from obce.book.figures.sliders import growing_discs, noise_slider, sliding_scale
+from obce.book.figures.surgery import cut_matrices, logit_table
 from obce.book.figures.topology import beside_random, chance
 from obce.plots import DARK, save, scores_by_layer, stages, use_book_style
 
@@ -62,22 +64,27 @@ __all__ = [
     "budget_slider",
     "chance",
     "cloud_on_a_line",
+    "cut_matrices",
     "dendrogram_and_barcode",
     "diagram",
     "discs",
     "dots_with_ranges",
     "edges_and_legs",
+    "errors_by_ridge",
     "growing_discs",
     "held_by_units",
     "kept_by_layer",
     "last_gaps",
     "layer_table",
     "lines_by_layer",
+    "logit_table",
     "matched_deaths",
     "matching",
     "memory_by_tokens",
     "method_in_one_picture",
     "noise_slider",
+    "one_unit_by_another",
+    "outputs_and_middles",
     "predicted_and_measured",
     "quantiles_by_layer",
     "ragged_heatmap",
