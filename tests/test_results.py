@@ -4,9 +4,11 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from obce import tasks
+from obce.running.records import load_sealed
 
 ROOT = Path(__file__).parent.parent
 RECORDS = sorted((ROOT / "results").glob("compress_*.json"))
@@ -55,3 +57,31 @@ def test_record_holds_what_a_reader_needs_to_judge_it(path):
         assert commit and not commit.endswith("-dirty")
     assert abs(record["plan"]["keep_encoder"] - 0.465) < 0.002
     assert len({stage["model_sha256"] for stage in record["stages"].values()}) == 4
+
+
+def test_the_record_of_layers_is_as_it_was_written_and_adds_up():
+    layers = script("layers")
+    record = load_sealed(layers.RECORD)
+    for model in record["models"].values():
+        parts = model["of all that is felt"]
+        whole = [span[0] for span in parts["whole layer"]]
+        assert sum(whole) == pytest.approx(1, abs=0.05)  # medians of parts that add up to 1
+        for score in model["scores"].values():
+            for low, middle, high in zip(
+                *(np.array(score[name]["value"])[:, 0] for name in
+                  ("first quartile", "median", "third quartile")), strict=True,
+            ):  # fmt: skip
+                assert low <= middle <= high
+
+
+def test_measures_of_layers_by_hand():
+    layers = script("layers")
+    assert layers.effective(np.array([9, 1, 1, 1])) == pytest.approx(144 / 84)
+    assert layers.ninety(np.array([1.0, 5.0, 0.0, 4.0])) == 0.5
+    assert layers.span([3.0, 1.0, 2.0]) == [2.0, 1.0, 3.0]
+    run = {(layer, kind): np.array([1.0, 2.0]) for layer in range(6) for kind in ("query", "value")}
+    run[5, "value"] = np.array([2.0, 97.0])
+    every, apart = layers.of_total([run]), layers.of_total([run], without=1)
+    assert every["value"][5][0] == pytest.approx(99 / 132, abs=1e-4)
+    assert apart["value"][5][0] == pytest.approx(2 / 13, abs=1e-4)
+    assert apart["whole layer"][5][0] == pytest.approx(3 / 13, abs=1e-4)

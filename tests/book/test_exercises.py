@@ -295,6 +295,14 @@ def legs(points, edges, power=2):
     ]
 
 
+def across(before, after):
+    return np.mean([spearmanr(x, y).statistic for x in before for y in after])
+
+
+def within(halves):
+    return spearmanr(halves[0], halves[1]).statistic
+
+
 def copies(points, unit, k):
     many = np.column_stack([points, *[points[:, unit]] * (k - 1)])
     return obce.homology.persistence_shares(many)[unit]
@@ -430,6 +438,15 @@ WRONG = [
     ("share_of_copies", lambda points, unit, k: unit, "for [[0., 0.], [0., 3.], [4., 0."),
     ("heard", lambda n, far, distance: (n * far * distance**2, distance**2), "instead of [3., 1.]"),
     ("units_for_half", lambda shares: (np.cumsum(shares) < shares.sum() / 2).sum(), "instead of 1"),
+    # layer by layer
+    ("effective_units", lambda shares: np.sum(shares > 0), "instead of 1.6"),
+    ("two_halves", lambda x: within([x[:, k::2].max(axis=1) for k in (0, 1)]), "One standard"),
+    (
+        "beyond_the_draws",
+        lambda x, y: np.abs(x.mean(axis=0) - y.mean(axis=0)) > 0,
+        "the least of one above the greatest",
+    ),
+    ("without_noise", lambda x, y: across(x, y), "over the root of the product"),
     # whitening
     ("gap_ratio", lambda values, place, k: np.diff(np.sort(values))[place], "instead of 3"),
     ("needed_ratio", lambda: 12 * (8000 ** (1 / 12) - 1), "the probability doubles"),
@@ -713,6 +730,33 @@ RIGHT = {
         ),
         lambda x: np.searchsorted(np.cumsum(np.sort(x)[::-1]), x.sum() / 2 - 1e-12) + 1,
         lambda x: float((np.cumsum(-np.sort(-x)) < x.sum() / 2).sum() + 1),
+    ],
+    # layer by layer
+    "effective_units": [
+        lambda x: 1 / sum((part / sum(x)) ** 2 for part in x),
+        lambda x: (np.linalg.norm(x, 1) / np.linalg.norm(x)) ** 2,
+        lambda x: torch.tensor(len(x) / (1 + np.var(x) / np.mean(x) ** 2)),
+    ],
+    "two_halves": [
+        lambda x: within([x[:, k::2].std(axis=1) for k in (0, 1)]),
+        lambda x: within([x[:, k::2].var(axis=1) for k in (1, 0)]),
+        lambda x: np.corrcoef(*(ranks_of(x[:, k::2].std(axis=1)) for k in (0, 1)))[0, 1],
+    ],
+    "beyond_the_draws": [
+        lambda x, y: (x.min(0) > y.max(0)) + (y.min(0) > x.max(0)),
+        lambda x, y: np.maximum(x.min(0), y.min(0)) > np.minimum(x.max(0), y.max(0)),
+        lambda x, y: [
+            min(a) > max(b) or min(b) > max(a)
+            for a, b in zip(x.T.tolist(), y.T.tolist(), strict=True)
+        ],
+    ],
+    "without_noise": [
+        lambda x, y: across(x, y) / math.sqrt(within(x) * within(y)),
+        lambda x, y: across(y, x) / (within(x) ** 0.5 * within(y) ** 0.5),
+        lambda x, y: (
+            np.corrcoef([ranks_of(row) for row in (*x, *y)])[:2, 2:].mean()
+            / np.sqrt(within(x) * within(y))
+        ),
     ],
     # chapter 9
     "queries_and_keys": [
@@ -1188,6 +1232,43 @@ ALSO_WRONG = {
         lambda x: (np.cumsum(np.sort(x)) < x.sum() / 2).sum() + 1,
         lambda x: (np.cumsum(np.sort(x)[::-1]) <= x.sum() / 2).sum() + 1,
         lambda x: np.sort(x)[::-1][: (np.cumsum(np.sort(x)[::-1]) < x.sum() / 2).sum() + 1],
+    ],
+    # layer by layer
+    "effective_units": [
+        lambda x: x.sum() ** 2,
+        lambda x: np.sum(x**2) / x.sum() ** 2,
+        lambda x: x.sum() / np.sqrt(np.sum(x**2)),
+        lambda x: np.exp(entropy(x)),
+        lambda x: x.sum() / x.max(),
+        lambda x: np.sum(x**2) / np.sum(x**4),
+    ],
+    "two_halves": [
+        lambda x: pearsonr(*(x[:, k::2].std(axis=1) for k in (0, 1)))[0],
+        lambda x: within([part.std(axis=1) for part in np.array_split(x, 2, axis=1)]),
+        lambda x: within([x[:, ::2].std(axis=1), x.std(axis=1)]),
+        lambda x: within([x[:, k::2].mean(axis=1) for k in (0, 1)]),
+        lambda x: spearmanr(x[:, ::2].std(axis=0)[:2], x[:, 1::2].std(axis=0)[:2]).statistic,
+        lambda x: np.array([x[:, k::2].std(axis=1) for k in (0, 1)]),
+    ],
+    "beyond_the_draws": [
+        lambda x, y: x.min(0) > y.max(0),
+        lambda x, y: y.min(0) > x.max(0),
+        lambda x, y: x.min(0) > y.min(0),
+        lambda x, y: (x.min(0) < y.max(0)) & (y.min(0) < x.max(0)),
+        lambda x, y: (
+            (x.min(1) > y.max(1)) | (y.min(1) > x.max(1))
+            if len(x) == len(y)
+            else (x.min(0) > y.max(0))
+        ),
+        lambda x, y: x.min() > y.max() or y.min() > x.max(),
+    ],
+    "without_noise": [
+        lambda x, y: across(x, y),
+        lambda x, y: across(x, y) / (within(x) * within(y)),
+        lambda x, y: across(x, y) / np.sqrt(within(x)),
+        lambda x, y: across(x, y) / (within(x) + within(y)) * 2,
+        lambda x, y: spearmanr(x[0], y[0]).statistic / np.sqrt(within(x) * within(y)),
+        lambda x, y: spearmanr(x.mean(0), y.mean(0)).statistic / np.sqrt(within(x) * within(y)),
     ],
     # chapter 9
     "queries_and_keys": [

@@ -26,6 +26,12 @@ from obce.book.exercises.large import (
     speed_up,
     swapped,
 )
+from obce.book.exercises.layers import (
+    beyond_the_draws,
+    effective_units,
+    two_halves,
+    without_noise,
+)
 from obce.book.exercises.neurons import (
     bytes_of_base,
     chosen_unit,
@@ -85,6 +91,7 @@ from obce.book.exercises.surgery import (
 from obce.book.exercises.topology import by_chance, divergence, holm, sign_test
 
 __all__ = [
+    "beyond_the_draws",
     "bottleneck_h0",
     "busiest_process",
     "by_chance",
@@ -97,6 +104,7 @@ __all__ = [
     "cut_in_both",
     "deaths_on_a_line",
     "divergence",
+    "effective_units",
     "enough_buckets",
     "entropies",
     "equal_radius",
@@ -153,8 +161,10 @@ __all__ = [
     "taken_over",
     "texts_cloud",
     "token_weights",
+    "two_halves",
     "two_silences",
     "units_for_half",
     "what_a_card_says",
     "without_each",
+    "without_noise",
 ]

@@ -7,6 +7,7 @@ all its figures.
 
 from obce.book.figures.buckets import buckets_on_a_line, memory_by_tokens, shares_by_buckets
 from obce.book.figures.budgets import budget_slider, kept_by_layer
+from obce.book.figures.layers import dots_with_ranges, layer_table
 from obce.book.figures.milliseconds import predicted_and_measured, roofline
 from obce.book.figures.neurons import (
     bert_layer,
@@ -67,12 +68,14 @@ __all__ = [
     "dendrogram_and_barcode",
     "diagram",
     "discs",
+    "dots_with_ranges",
     "edges_and_legs",
     "errors_by_ridge",
     "growing_discs",
     "held_by_units",
     "kept_by_layer",
     "last_gaps",
+    "layer_table",
     "lines_by_layer",
     "logit_table",
     "matched_deaths",
