@@ -107,7 +107,7 @@ Weighting = Literal["none", "layer_norm"]
 WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 DEFAULT_WEIGHTING: Weighting = "layer_norm"
 
-ANALYSIS_TEXTS = 512  # texts that a score reads
+ANALYSIS_TEXTS = 768  # texts that a score reads, as in the study
 ANALYSIS_LENGTH = 64  # tokens to which they are cut
 REPAIR_TEXTS = 2048
 BUCKETS = 512  # per unit, of a streamed analysis
