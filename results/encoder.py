@@ -23,7 +23,6 @@ from scipy.stats import spearmanr
 import obce
 from obce import tasks
 from obce.base.files import replacing
-from obce.base.settings import ANALYSIS_TEXTS, REPAIR_TEXTS
 from obce.running.encoders import embed
 from obce.running.loading import Classifier, Loaded
 from obce.running.records import environment, load_record, model_name, model_sha256, save_record
@@ -36,6 +35,7 @@ SIZES = (0.75, 0.6, 0.465)
 SCORES = (("merge_radius", "mean"), ("rms", "tokens"))
 CORPUS = ("sst2", "cola", "mrpc", "rte", "qnli")
 TIMED = 1000  # sentences
+SCORED, REPAIRED = 512, 2048
 
 
 def corpus(count: int) -> list[str]:
@@ -62,8 +62,8 @@ def run(progress: bool = True) -> dict[str, Any]:
     dense = obce.load_model()
     dev = tasks.load("stsb", "dev")
     sentences = [text for pair in tasks.texts(dev) for text in pair]
-    texts = corpus(ANALYSIS_TEXTS + REPAIR_TEXTS)
-    scored, repaired = texts[:ANALYSIS_TEXTS], texts[ANALYSIS_TEXTS:]
+    texts = corpus(SCORED + REPAIRED)
+    scored, repaired = texts[:SCORED], texts[SCORED:]
     before = embed(dense, sentences, progress=progress)
     record = load_record(RECORD) if RECORD.is_file() else {"rows": []}
     record |= {
@@ -97,7 +97,12 @@ def run(progress: bool = True) -> dict[str, Any]:
             small = dense._replace(model=obce.cut(dense.model, plan))
             row["cut"] = judged(small, sentences, before, dev["label"])
             fits = obce.repair(
-                dense.model, small.model, plan, texts=repaired, tokenizer=dense.tokenizer
+                dense.model,
+                small.model,
+                plan,
+                texts=repaired,
+                tokenizer=dense.tokenizer,
+                weighting="none",
             )
             row["fits"] = len(fits)
             row["repaired"] = judged(small, sentences, before, dev["label"])

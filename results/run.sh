@@ -20,7 +20,7 @@ for task in "${@:-sst2 cola mrpc stsb rte}"; do
   for name in $task; do
     # shellcheck disable=SC2086
     "$bin/obce" compress embedded --task "$name" --keep-encoder 0.465 ${options[$name]} \
-      --score merge_radius --ridge 0.001 --weighting none --out "out/results/$name"
+      --score merge_radius --texts 512 --ridge 0.001 --weighting none --out "out/results/$name"
     cp "out/results/$name/record.json" "results/compress_$name.json"
   done
 done
