@@ -32,7 +32,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## compress the embedded BERT on a built-in task, in minutes, offline
 	$(BIN)/obce demo
 
-test: lint test-code test-notebooks  ## all three: what must pass before a change is taken
+test: $(READY)  ## style and types, unit tests, notebooks: what must pass before a change is taken
+	$(MAKE) -j2 lint test-code
+	$(MAKE) test-notebooks
 
 lint: $(READY)  ## style, common mistakes, types
 	$(BIN)/ruff check .

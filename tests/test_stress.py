@@ -61,10 +61,12 @@ def test_full_disks(tmp_path):
     assert counted("disks", f"hostile.fill_disks(3, 0, {HERE})", tmp_path)["full"] > 0
 
 
+@pytest.mark.long
 def test_two_jobs_in_one_folder(tmp_path):
     assert counted("pairs", f"hostile.pair_jobs(2, 0, {HERE})", tmp_path)["pairs"] == 2
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
     code = f"""
 for name in "ab":

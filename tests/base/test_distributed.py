@@ -227,6 +227,7 @@ def test_bad_input_is_one_line_and_status_2(two):
     assert "obce: unknown task 'mini-nonsense'" in two[0][1]["stderr"]
 
 
+@pytest.mark.long
 def test_command_line(tmp_path, tokenizer):
     """The main job by two processes: one table, one record, a model that loads."""
     for part in (many_processes.make_model().bert, tokenizer):

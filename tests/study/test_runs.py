@@ -425,6 +425,7 @@ def test_two_workers_run_each_cell_once(place, finished, tmp_path):
     assert_same(contents(out), contents(finished[1]))
 
 
+@pytest.mark.long
 def test_a_terminated_study_ends_its_workers(place, finished, tmp_path):
     out = tmp_path / "out"
     process = subprocess.Popen(
