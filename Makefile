@@ -8,14 +8,15 @@ READY := .venv/.installed
 SHARED_OUT ?= -n auto --maxprocesses 4 --dist loadfile
 # Long tests guard what shorter ones guard, too, at more cost; before a release they run: TESTS=
 TESTS ?= -m 'not long'
-# Pages that run in a clean environment: a sample that changes with the commit, or all
+# Pages that run in a clean environment, and that are looked at closely in the browser: a sample
+# that changes with the commit, or all
 PAGES ?= sample
 # What make test-versions takes, and the packages that stay as constraints.txt has them
 VERSIONS ?= lowest newest
 KEEP ?= torch
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-code test-notebooks book pdf student handouts assignment test-browser test-clean
+.PHONY: help demo test lint test-code test-notebooks book pdf student handouts assignment test-browser test-built test-clean
 .PHONY: test-versions release-check bench stress clean
 
 help:  ## show this list
@@ -64,8 +65,11 @@ handouts: $(READY)  ## figures and slides of every chapter, into _build/handouts
 assignment: $(READY)  ## a course folder for nbgrader, _build/course
 	$(BIN)/python -m tools.make_student --nbgrader
 
-test-browser: pdf  ## every page in a real browser, offline, and the printed book
-	$(BIN)/python -m pytest tests/browser -n auto --maxprocesses 4 --dist loadgroup
+test-browser: pdf  ## every page in a real browser, offline, and the printed book; PAGES=all
+	$(MAKE) test-built
+
+test-built: $(READY)  ## the same, of the book as it was built and printed last
+	$(BIN)/python -m pytest tests/browser --pages $(PAGES) -n auto --maxprocesses 4 --dist loadgroup
 
 test-clean: $(READY)  ## some pages in a new environment that their set-up cells fill; PAGES=all
 	$(BIN)/python -m pytest tests/clean --pages $(PAGES)
@@ -75,7 +79,7 @@ test-versions: $(READY)  ## the unit tests with the lowest and the newest versio
 
 release-check:  ## everything, before a release: an hour or two
 	$(MAKE) test TESTS=
-	$(MAKE) test-browser
+	$(MAKE) test-browser PAGES=all
 	$(MAKE) test-clean PAGES=all
 	$(MAKE) test-versions
 

@@ -17,6 +17,15 @@ settings.register_profile("obce", deadline=None, derandomize=True)
 settings.load_profile("obce")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--pages",
+        choices=["sample", "all"],
+        default="sample",
+        help="tests/browser and tests/clean: all pages, or some, by the commit (the default)",
+    )
+
+
 GOOD = "good fine lovely superb moving great happy bright".split()
 BAD = "bad awful boring dull terrible weak sad dreadful".split()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,11 +67,21 @@ def slowest_first() -> list[Path]:
     return sorted(notebooks().values(), key=lambda path: -seconds.get(path.stem, float("inf")))
 
 
-def picked(names: list[str], salt: str, count: int) -> list[str]:
-    """``count`` of the names, always the same for one salt, in the order of ``names``.
+def commit() -> str:
+    """The commit of the checkout; outside of one, nothing."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def sample(names: list[str], count: int, salt: str | None = None) -> list[str]:
+    """``count`` of the names in their order, the same for one ``salt``: the commit, by default.
 
     Over many commits every name comes up equally often.
     """
+    salt = commit() if salt is None else salt
     ranks = {name: hashlib.sha256(f"{salt} {name}".encode()).digest() for name in names}
     chosen = sorted(names, key=ranks.__getitem__)[:count]
     return [name for name in names if name in chosen]

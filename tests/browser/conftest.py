@@ -5,9 +5,24 @@ from __future__ import annotations
 import pytest
 
 from tools import browser as chromium
-from tools.toc import ROOT
+from tools.toc import ROOT, sample, sources
 
 SITE = ROOT / "_build" / "html"
+SAMPLE = 10
+
+
+def pytest_collection_modifyitems(config, items):
+    """What takes seconds per page looks at a sample, which changes from commit to commit."""
+    if config.getoption("pages") == "all":
+        return
+    pages = sample(list(sources()), SAMPLE)
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("sampled") and item.callspec.params["reader"] not in pages
+    ]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")

@@ -94,6 +94,7 @@ def test_mathematics_is_set(page, reader):
     assert raw == [], "Markdown or TeX that was not set"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("mode", "size"), [("light", DESKTOP), ("dark", PHONE)])
 def test_axe_finds_no_serious_barrier(page, mode, size):
     unfold(page)
@@ -158,6 +159,7 @@ def test_colab_opens_this_page(page, reader):
     assert [link.get_attribute("href") for link in links.all()] == [wanted]
 
 
+@pytest.mark.sampled
 def test_solutions_unfold_by_mouse_and_by_keyboard(context, address, reader):
     wanted = len(re.findall(r"^:+\{solution-start\}", markdown(SOURCES[reader.name]), re.M))
     fresh = Reader(context, address)
