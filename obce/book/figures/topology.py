@@ -34,6 +34,7 @@ def chance(axes: Axes, values: Sequence[float], scores: Mapping[str, float]) -> 
         axes.annotate(
             name, (value, height), (-7 if left else 7, 0), textcoords="offset points",
             ha="right" if left else "left", va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )  # fmt: skip
     axes.set(xlabel="divergence from the dense model", ylabel="plans", ylim=(0, None))
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= top and tick == int(tick)])
