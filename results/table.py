@@ -1,6 +1,7 @@
 """Make the README's tables and the studies' reports from the records in this folder:
 python results/table.py (seconds; needs no model and no data)"""
 
+from itertools import product
 from pathlib import Path
 
 from obce.base.files import replacing
@@ -112,6 +113,67 @@ def choices() -> str:
     return study_table("choices", "rows of train that no calibration has seen", ("divergence",))
 
 
+RECIPE = "second_order loss{}, floor 0, kinds query,key,value,intermediate{}"
+WAYS = {
+    ", repaired": [RECIPE.format("", "")],
+    ", trained again": [RECIPE.format(f", again {epochs}", "") for epochs in (1, 2)],
+    ", with a teacher": [
+        RECIPE.format(f", again {epochs}", ", teacher dense") for epochs in (1, 2)
+    ],
+}
+
+
+def how_good() -> str:
+    """The default recipe on each task: before and after another training, in Markdown."""
+    report = load_record(HERE / "study_how_good.json")
+    tables = [report["budgets"][name]["scores"] for name in SIZES.values()]
+    (control,) = report["budgets"]["100 % of the encoder"]["scores"].values()
+    rows = [
+        [
+            "task: metric, %",
+            "dense",
+            "dense, trained again",
+            *(size + way for size in SIZES for way in WAYS),
+        ]
+    ]
+    kept: list[list[float]] = [[] for _ in rows[0][3:]]
+    for row in report["rows"]:
+        task, (dense,) = row["task"], row["dense"]["0"]
+        cells = []
+        for place, (table, way) in enumerate(product(tables, WAYS.values())):
+            found = [
+                scores["per_task"][task]
+                for label, scores in table.items()
+                if label in way and task in scores["per_task"]
+            ]
+            if not found:
+                cells.append("")
+                continue
+            cells.append(f"{100 * found[0]['value']:.1f} ({found[0]['divergence']:.3f})")
+            if found[0]["log_divergence"] is not None:
+                kept[place].append(found[0]["value"] / dense)
+        metric = METRICS[row["metric"]]
+        again = control["per_task"].get(task)
+        again = "" if again is None else f"{100 * again['value']:.1f}"
+        rows.append([f"{task}: {metric}", f"{100 * dense:.1f}", again, *cells])
+    whole = max(map(len, kept))
+    means = [f"{100 * sum(each) / whole:.1f} %" if len(each) == whole else "" for each in kept]
+    rows.append([f"kept, mean of {whole} tasks", "100 %", "", *means])
+    used = [f"{row['task']} {row['train'][0]:,} of {row['train'][1]:,}" for row in report["rows"]]
+    note = [
+        "Each cell: the metric, and in brackets the divergence from the dense model (0: equal "
+        "predictions). Second order in the metric of the loss, one budget over the encoder, "
+        "repaired with 768 training texts; trained again: two epochs over all training rows, by "
+        "the labels, or half by the labels and half by the dense model; the control is the dense "
+        "model, trained again as well. One fine-tuning per task: "
+        "differences of a point or two say nothing.",
+        f"The embedded MiniLM; all rows of dev. Training rows: {', '.join(used)}. Made from "
+        "`results/study/how-good`.",
+        *(f"Left out of the mean: {remark}." for remark in report["remarks"]),
+    ]
+    return "\n".join([markdown_table(rows), "", *note, ""])
+
+
 def study_table(name: str, judged_on: str, columns: tuple[str, ...]) -> str:
     """The labels of a study that all tasks have, at both sizes."""
     report = load_record(HERE / f"study_{name}.json")
@@ -166,7 +228,13 @@ def _seeds(budget: dict, label: str) -> str:
 
 def readme(text: str) -> str:
     """A README with its tables made anew."""
-    made = {"results": section, "which-score": which_score, "choices": choices, "trial": trial}
+    made = {
+        "how-good": how_good,
+        "results": section,
+        "which-score": which_score,
+        "choices": choices,
+        "trial": trial,
+    }
     for name, make in made.items():
         begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
         before, rest = text.split(begin)

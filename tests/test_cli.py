@@ -538,3 +538,34 @@ def test_a_fraction_out_of_range_is_refused_before_anything_is_trained(option):
     cut = arguments.Cut(**{option[0][2:].replace("-", "_"): float(option[1])})
     with pytest.raises(ValueError, match=f"={option[1]}: it"):
         cut.check()
+
+
+SHAPES = {"bert-base-uncased": (768, 12, 12, 3072), "bert-large-uncased": (1024, 24, 16, 4096)}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "keep"), [("bert-base-uncased", 0.5847), ("bert-large-uncased", 0.523)]
+)
+def test_the_readmes_commands_run_to_the_end_on_the_real_shapes(
+    run, tokenizer, tmp_path, name, keep
+):
+    """From an encoder without a head, as the Hub has them, but with random weights."""
+    hidden, layers, heads, inner = SHAPES[name]
+    config = BertConfig(
+        hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=inner,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(tmp_path / name)
+    tokenizer.save_pretrained(tmp_path / name)
+    out = tmp_path / "out"
+    status, _, error = run(
+        "compress", tmp_path / name, "--task", TASK, "--keep-total", keep, "--finetune-epochs", 1,
+        "--train-limit", 32, "--dev-limit", 16, "--texts", 16, "--repair-texts", 32, "--out", out,
+        "--quiet",
+    )  # fmt: skip
+    assert status == 0, error
+    small = obce.load_model(str(out)).model
+    assert obce.count_parameters(small.bert).total == pytest.approx(
+        keep * obce.count_parameters(BertModel(config)).total, rel=0.003
+    )

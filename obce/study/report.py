@@ -25,7 +25,7 @@ from obce.tasks import metric_name
 FOUR = ("mrpc", "qqp", "sst2", "stsb")  # those of the best published work: see share_kept
 SHOWN = ("metric", "cloud")  # said without their names, where a score reads them
 # left out of a cell, or of its label, where they are what they are by default
-BY_DEFAULT = ("degree", "covariance", "shuffle", "floor", "heads")
+BY_DEFAULT = ("degree", "covariance", "shuffle", "floor", "heads", "kinds", "again", "teacher")
 BUDGETS = ("keep_encoder", "level")
 BY_CHANCE = "score_seed"
 

@@ -16,7 +16,7 @@ import torch
 from persim import bottleneck
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
-from scipy.special import expit, logit, softmax
+from scipy.special import expit, log_softmax, logit, softmax
 from scipy.stats import binomtest, entropy, linregress, pearsonr, spearmanr
 from sklearn.linear_model import Ridge
 from transformers import BertConfig, BertModel
@@ -24,6 +24,7 @@ from transformers import BertConfig, BertModel
 import obce
 from obce import homology
 from obce.book import exercises
+from obce.running.teaching import prediction_loss
 
 CHECKERS = {name: getattr(exercises, name) for name in exercises.__all__}
 
@@ -335,6 +336,26 @@ def loneliest(points):
     return np.argmax([math.dist(p, points[nearest(points, i)]) for i, p in enumerate(points)])
 
 
+def taught(student, teacher, labels, weight, temperature):
+    """The loss of a student, by SciPy."""
+    new, old = (log_softmax(each / temperature, axis=1) for each in (student, teacher))
+    soft = temperature**2 * np.sum(np.exp(old) * (old - new), axis=1)
+    hard = log_softmax(student, axis=1)[np.arange(len(labels)), labels]
+    return np.mean(weight * soft - (1 - weight) * hard)
+
+
+def back(dense, before, after):
+    """The share of lost points that came back."""
+    return 100 * (after - before) / np.where(dense > before, dense - before, np.nan)
+
+
+def by_autograd(student, teacher, temperature):
+    """The gradient of the teacher's part of the loss, by torch."""
+    logits = torch.tensor(student, requires_grad=True)
+    prediction_loss(logits[None].double(), torch.tensor(teacher)[None], temperature).backward()
+    return logits.grad.numpy()
+
+
 def gains(record, of="repaired"):
     metric = next(iter(record["dense"]))
     after = [record["dense"] if of == "dense" else row[of] for row in record["rows"]]
@@ -478,6 +499,14 @@ WRONG = [
         lambda x, r, p: [part.T for part in joint(x, r, p)],
         "the change has the shape",
     ),
+    # recovery
+    (
+        "student_loss",
+        lambda s, t, labels, w, heat: taught(s, t, labels, w, heat) / heat,
+        "One number",
+    ),
+    ("came_back", lambda dense, before, after: 100 * after / dense, "of what was lost"),
+    ("teacher_gradient", lambda s, t, heat: softmax(s / heat) - softmax(t / heat), "One number"),
     # is it the topology?
     ("divergence", lambda dense, small: np.mean((dense - small) ** 2), "The dense probabilities"),
     ("by_chance", lambda draws, observed: np.mean(np.array(draws) < observed), "instead of 0.25"),
@@ -850,6 +879,34 @@ RIGHT = {
         without_means,
         from_scikit,
         lambda x, r, p: [torch.tensor(part) for part in joint(x, r, p)],
+    ],
+    # recovery
+    "student_loss": [
+        taught,
+        lambda s, t, labels, w, heat: float(taught(s, t, labels, w, heat)),
+        lambda s, t, labels, w, heat: (
+            w
+            * heat**2
+            * torch.nn.functional.kl_div(
+                *(torch.tensor(each / heat).log_softmax(-1) for each in (s, t)),
+                reduction="batchmean",
+                log_target=True,
+            )
+            + (1 - w) * torch.nn.functional.cross_entropy(torch.tensor(s), torch.tensor(labels))
+        ),
+    ],
+    "came_back": [
+        back,
+        lambda dense, before, after: list(back(dense, before, after)),
+        lambda dense, before, after: [
+            100 * (c - b) / (a - b) if a > b else float("nan")
+            for a, b, c in zip(dense, before, after, strict=True)
+        ],
+    ],
+    "teacher_gradient": [
+        lambda s, t, heat: heat * (softmax(s / heat) - softmax(t / heat)),
+        lambda s, t, heat: list(heat * (softmax(s / heat) - softmax(t / heat))),
+        by_autograd,
     ],
     # is it the topology?
     "divergence": [
@@ -1397,6 +1454,30 @@ ALSO_WRONG = {
             )
         )(np.column_stack([x, np.ones(len(x))])),
         lambda x, r, p: joint(x, r, p)[0],  # the change alone
+    ],
+    # recovery
+    "student_loss": [
+        lambda s, t, labels, w, heat: taught(s, t, labels, w, heat) * len(s),  # the sum
+        lambda s, t, labels, w, heat: taught(s, t, labels, 1 - w, heat),
+        lambda s, t, labels, w, heat: taught(s, t, labels, w, 1.0),
+        lambda s, t, labels, w, heat: taught(s / heat, t / heat, labels, w, 1.0),  # labels, too
+        lambda s, t, labels, w, heat: taught(t, s, labels, w, heat),  # the wrong way round
+        lambda s, t, labels, w, heat: -taught(s, t, labels, w, heat),
+    ],
+    "came_back": [
+        lambda dense, before, after: back(dense, before, after) / 100,
+        lambda dense, before, after: 100 * (after - before) / dense,
+        lambda dense, before, after: 100 * after / dense,
+        lambda dense, before, after: np.nan_to_num(back(dense, before, after)),
+        lambda dense, before, after: np.clip(back(dense, before, after), 0, 100),
+        lambda dense, before, after: np.nanmean(back(dense, before, after)),
+    ],
+    "teacher_gradient": [
+        lambda s, t, heat: heat * (softmax(t / heat) - softmax(s / heat)),
+        lambda s, t, heat: softmax(s / heat) - softmax(t / heat),  # without the factor
+        lambda s, t, heat: heat**2 * (softmax(s / heat) - softmax(t / heat)),
+        lambda s, t, heat: (s - t) / len(s),  # only where the temperature is high
+        lambda s, t, heat: heat * (softmax(s) - softmax(t)),
     ],
     # is it the topology?
     "divergence": [

@@ -34,8 +34,6 @@ QUOTED = {
 # Chapters whose prose is still printed by hidden cells; see test_prose_is_text_and_no_output
 HIDDEN_PROSE = ["smaller-bert"]
 
-# Chapters whose exercises have no hints yet, and none without a check
-PLAIN_EXERCISES = ["smaller-bert"]
 BY_HAND = r"\*(With pen and paper|A judgement)\.\*"
 
 # page -> cells whose output is not compared: timings, and what rounding decides
@@ -346,7 +344,7 @@ def test_a_chapter_has_exercises_with_checked_solutions(name):
     assert "".join(outputs).count("Right.") >= len(checks)
 
 
-@pytest.mark.parametrize("name", [name for name in CHAPTERS if name not in PLAIN_EXERCISES])
+@pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapter_has_a_proof_a_judgement_hints_and_something_hard(name):
     asked = exercises_of(name)
     for sort in ("With pen and paper.", "A judgement."):

@@ -67,6 +67,7 @@ from obce.book.exercises.points import (
     same_barcode,
     without_each,
 )
+from obce.book.exercises.recovery import came_back, student_loss, teacher_gradient
 from obce.book.exercises.repairs import ridge_refit, taken_over, token_weights
 from obce.book.exercises.results import (
     megabytes,
@@ -97,6 +98,7 @@ __all__ = [
     "by_chance",
     "bytes_of_base",
     "bytes_sent",
+    "came_back",
     "chosen_unit",
     "components_at",
     "constant_unit",
@@ -155,10 +157,12 @@ __all__ = [
     "small_step",
     "smaller_side",
     "speed_up",
+    "student_loss",
     "superfluous",
     "survivors",
     "swapped",
     "taken_over",
+    "teacher_gradient",
     "texts_cloud",
     "token_weights",
     "two_halves",

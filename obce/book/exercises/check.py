@@ -45,7 +45,9 @@ def same(given: Any, wanted: Any, tolerance: float) -> bool:
         return False
     if wanted.ndim <= 1 and given.size == wanted.size and max(given.shape, default=1) == given.size:
         given = given.reshape(wanted.shape)
-    return given.shape == wanted.shape and np.allclose(given, wanted, rtol=tolerance, atol=1e-9)
+    return given.shape == wanted.shape and np.allclose(
+        given, wanted, rtol=tolerance, atol=1e-9, equal_nan=True
+    )
 
 
 def show(value: Any) -> str:

@@ -35,6 +35,7 @@ from obce.book.figures.points import (
     spanning_tree,
 )
 from obce.book.figures.processes import seconds_by_processes, shared_matrix
+from obce.book.figures.recovery import epochs_of_students, recovered, students
 from obce.book.figures.repair import errors_by_ridge, one_unit_by_another, outputs_and_middles
 from obce.book.figures.results import (
     before_and_after,
@@ -69,6 +70,7 @@ __all__ = [
     "diagram",
     "discs",
     "dots_with_ranges",
+    "epochs_of_students",
     "edges_and_legs",
     "errors_by_ridge",
     "growing_discs",
@@ -89,6 +91,7 @@ __all__ = [
     "quantiles_by_layer",
     "ragged_heatmap",
     "rank_matrix",
+    "recovered",
     "roofline",
     "save",
     "scores_by_layer",
@@ -102,6 +105,7 @@ __all__ = [
     "spanning_tree",
     "split_edges",
     "stages",
+    "students",
     "token_bars",
     "token_strips",
     "total_by_power",
