@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from obce import tasks
+from obce.explain.rules import log_trees, most_errors
 from obce.running.records import load_sealed
 
 ROOT = Path(__file__).parent.parent
@@ -85,3 +86,39 @@ def test_measures_of_layers_by_hand():
     assert every["value"][5][0] == pytest.approx(99 / 132, abs=1e-4)
     assert apart["value"][5][0] == pytest.approx(2 / 13, abs=1e-4)
     assert apart["whole layer"][5][0] == pytest.approx(3 / 13, abs=1e-4)
+
+
+def test_bounds_in_the_record_of_rules_follow_from_its_counts():
+    record = load_sealed(ROOT / "results" / "rules.json")
+    for told in record["tasks"].values():
+        texts = told["texts"]["grown on"]
+        for model in told["models"].values():
+            for row in (row for rows in model["families"].values() for row in rows):
+                first = row["first draw"]
+                low, high = first["exact interval"]
+                assert low <= first["held out"] == row["fidelity"][0] <= high
+                wrong = round((1 - first["grown on"]) * texts)
+                most = most_errors(wrong, texts, log_trees(row["leaves"], row["questions"]))
+                assert first["at least, by the bound"] == pytest.approx(1 - most, abs=1e-4)
+                assert row["used"] <= row["leaves"]
+
+
+def test_questions_of_the_rules_come_from_the_first_texts_alone():
+    rules = script("rules")
+    values = np.r_[np.arange(32.0), -1e6, 1e6][:, None]
+    found = rules.steps(values, fixing=32)[:, 0]
+    assert found[:32].tolist() == list(range(32)) and found[32:].tolist() == [0, 31]
+    texts = [("a fine film", "a fine story")] * 5 + [("one", "other"), ("new words", "words")]
+    has, questions = rules.words(texts, fixing=6)
+    assert has[:, :-1].tolist() == [[1, 1, 1]] * 5 + [[0, 0, 0]] * 2  # film, fine, story
+    assert questions == 3 + rules.CUTS - 1 and has[0, -1] > has[5, -1]
+
+
+def test_differences_of_rules_are_of_the_same_texts():
+    rules = script("rules")
+    one = np.array([[1.0, 1, 0, 1], [1, 1, 1, 1]])
+    told = rules.paired(one, one - [[0, 0, 0, 1]])
+    assert told["difference"] == 0.25 and told["interval"][0] >= 0
+    assert rules.paired(one, one)["p"] == 1
+    record = {"families against each other": {"x": {"dense": {"p": 0.03}}}, "smaller - dense": {}}
+    assert rules.correct({"a": record, "b": {**record, "smaller - dense": {"p": 0.9}}}) == 3

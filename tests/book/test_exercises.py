@@ -24,6 +24,7 @@ from transformers import BertConfig, BertModel
 import obce
 from obce import homology
 from obce.book import exercises
+from obce.explain.rules import longest_bar
 
 CHECKERS = {name: getattr(exercises, name) for name in exercises.__all__}
 
@@ -51,6 +52,22 @@ def flood(points, scale):
             left -= near
             heap += near
     return count
+
+
+def longest_gap(values, least):
+    points = np.sort(values)
+    gaps = np.diff(points)
+    start = least - 1 + int(np.argmax(gaps[least - 1 : len(points) - least]))
+    return points[start] + gaps[start] / 2
+
+
+def count_trees(leaves, questions):
+    if leaves == 1:
+        return 2
+    return questions * sum(
+        count_trees(first, questions) * count_trees(leaves - first, questions)
+        for first in range(1, leaves)
+    )
 
 
 def kullback_leibler(dense, small):
@@ -455,6 +472,10 @@ WRONG = [
     ("groups_that_count", lambda: "C, D", "a cut that is set by eye"),
     ("expected_false", lambda: 0.05, "for one unit"),
     ("superfluous", lambda groups: len(np.unique(groups)) / len(groups), "So many units stay"),
+    # rules
+    ("inner_bar", lambda v, least: longest_gap(v, 1), "`least` points on its left"),
+    ("trees_with_leaves", lambda k, f: f ** (k - 1) * 2**k, "Shapes times"),
+    ("texts_enough", lambda: 59, "here are 1,024"),
     # chapter 9
     ("queries_and_keys", lambda: 2 / 6, "the maps differ in size"),
     ("survivors", lambda scores, k: np.sort(np.argsort(-scores, kind="stable")[:k]), "of equal"),
@@ -501,6 +522,29 @@ WRONG = [
 
 # checker -> answers that are right, in other forms and by other ways than the book's
 RIGHT = {
+    "inner_bar": [
+        longest_gap,
+        lambda v, least: max(
+            (b - a, (a + b) / 2) for a, b in pairwise(sorted(v)[least - 1 : len(v) - least + 1])
+        )[1],
+        longest_bar,
+    ],
+    "trees_with_leaves": [
+        lambda k, f: math.comb(2 * k - 2, k - 1) // k * f ** (k - 1) * 2**k,
+        lambda k, f: count_trees(k, f),
+        lambda k, f: (
+            math.factorial(2 * k - 2)
+            / math.factorial(k)
+            / math.factorial(k - 1)
+            * float(f) ** (k - 1)
+            * 2**k
+        ),
+    ],
+    "texts_enough": [
+        194,
+        lambda: math.ceil(math.log(0.05 / 1024) / math.log(0.95)),
+        lambda: next(n for n in range(1, 999) if 1024 * 0.95**n <= 0.05),
+    ],
     "gap_ratio": [
         lambda v, i, k: (lambda g: g[i] / max(g[i - k : i].mean(), g[i + 1 : i + 1 + k].mean()))(
             np.diff(np.sort(v))
@@ -933,6 +977,21 @@ RIGHT = {
 
 # checker -> wrong answers that somebody may well give; WRONG has one more of each
 ALSO_WRONG = {
+    "inner_bar": [
+        lambda v, least: longest_gap(v, 1),
+        lambda v, least: np.median(v),
+        lambda v, least: longest_gap(v, least + 1) if len(v) > 2 * least + 1 else 0.0,
+        lambda v, least: np.diff(np.sort(v))[least - 1 : len(v) - least].max(),
+        lambda v, least: (v[least - 1] + v[least]) / 2,
+    ],
+    "trees_with_leaves": [
+        lambda k, f: f ** (k - 1) * 2**k,
+        lambda k, f: math.comb(2 * k - 2, k - 1) // k * f ** (k - 1),
+        lambda k, f: math.comb(2 * k, k) // (k + 1) * f**k * 2 ** (k + 1),
+        lambda k, f: 2**k,
+        lambda k, f: math.comb(2 * k - 2, k - 1) // k * f**k * 2**k,
+    ],
+    "texts_enough": [59, 193, 193.538, lambda: 1024, "many"],
     "gap_ratio": [
         lambda v, i, k: np.diff(np.sort(v))[i],
         lambda v, i, k: np.diff(np.sort(v))[i] / np.diff(np.sort(v)).mean(),

@@ -75,6 +75,7 @@ from obce.book.exercises.results import (
     repair_gains,
     survivors,
 )
+from obce.book.exercises.rules import inner_bar, texts_enough, trees_with_leaves
 from obce.book.exercises.shares import (
     heard,
     share_of_copies,
@@ -118,6 +119,7 @@ __all__ = [
     "hard_to_certify",
     "heard",
     "holm",
+    "inner_bar",
     "intensity",
     "keep_encoder",
     "last_edge",
@@ -160,7 +162,9 @@ __all__ = [
     "swapped",
     "taken_over",
     "texts_cloud",
+    "texts_enough",
     "token_weights",
+    "trees_with_leaves",
     "two_halves",
     "two_silences",
     "units_for_half",

@@ -43,6 +43,7 @@ from obce.book.figures.results import (
     sizes_and_scores,
     trial_rows,
 )
+from obce.book.figures.rules import fidelity_by_leaves, two_cuts
 from obce.book.figures.shares import (
     edges_and_legs,
     held_by_units,
@@ -71,6 +72,7 @@ __all__ = [
     "dots_with_ranges",
     "edges_and_legs",
     "errors_by_ridge",
+    "fidelity_by_leaves",
     "growing_discs",
     "held_by_units",
     "kept_by_layer",
@@ -107,6 +109,7 @@ __all__ = [
     "total_by_power",
     "trial_rows",
     "two_classes",
+    "two_cuts",
     "two_fractions",
     "use_book_style",
     "what_goes_with_a_unit",
