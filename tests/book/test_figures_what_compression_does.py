@@ -37,6 +37,7 @@ def test_ratios_are_drawn_as_such_and_filled_where_they_differ_from_1(axes):
     assert dot.get_markerfacecolor() == "black" and other.get_markerfacecolor() == "white"
     assert dot.get_ydata()[0] > other.get_ydata()[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["one", "two"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.5", "1", "2"]
 
 
 def test_each_kind_has_a_marker_and_one_entry_in_the_legend(axes):

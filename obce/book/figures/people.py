@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 MARKERS = "os^Dvx"
 
@@ -45,6 +46,10 @@ def ratios_with_intervals(axes: Axes, rows: Mapping[str, Mapping[str, Any]]) -> 
         )  # fmt: skip
     axes.axvline(1, color="black", linestyle=":", linewidth=1)
     axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10) if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks([-place for place in range(len(rows))], list(rows))
 
 
