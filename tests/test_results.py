@@ -75,6 +75,56 @@ def test_the_record_of_layers_is_as_it_was_written_and_adds_up():
                 assert low <= middle <= high
 
 
+def test_the_record_of_harm_is_as_it_was_written_and_holds_together():
+    harm = script("harm")
+    record = load_sealed(harm.RECORD)
+    commit = record["environment"]["git_commit"]
+    assert commit and not commit.endswith("-dirty")
+    names = {name for name, _ in harm.CELLS}
+    for task in harm.TASKS:
+        rows = [r for r in record["gaps"] if (r["task"], r["of"]) == (task, "words")]
+        assert {r["name"] for r in rows} == names | {"dense", "random head", "random weights"}
+        (dense,) = (r for r in rows if r["name"] == "dense")
+        assert dense["divergence"] == 0 and dense["against dense"]["value"] == 0
+        for row in rows:
+            low, high = row["gap"]["interval"]
+            assert low <= row["gap"]["value"] <= high
+            assert abs(row["gap"]["value"]) <= row["size"]  # a mean beside a mean of absolutes
+            assert row["gap"]["p by Holm"] >= row["gap"]["p"]
+    for row in record["exemplars"]:
+        table = np.array(row["table"])
+        assert table.sum() == row["texts"] and table[:, 0].sum() == row["about someone"]
+        assert len(row["rows"]) == table[0].sum()
+    for row in record["kinds"]:
+        first, last = row["divergences"][0], row["divergences"][-1]
+        for curves in row["curves"].values():  # nothing is extrapolated
+            assert all(c["divergence"][0] <= first * 1.001 for c in curves)
+            assert all(c["divergence"][-1] >= last * 0.999 for c in curves)
+
+
+def test_measures_of_harm_by_hand():
+    harm = script("harm")
+    logs, sizes = np.log([0.01, 0.1, 1.0]), np.array([[0.2, 1.0], [0.4, 2.0], [0.8, 0.0]])
+    np.testing.assert_allclose(harm.at(np.log([0.1]), logs, sizes), [0.4, 2.0])
+    np.testing.assert_allclose(harm.at(np.log([0.01, 1.0]), logs, sizes), [0.5, 0.5])
+    halfway = np.log([np.sqrt(0.1)])
+    np.testing.assert_allclose(harm.at(halfway, logs, sizes), [0.6, 1.0])
+    record = {
+        "gaps": [
+            {"task": "stsb", "keep_encoder": keep, "gap": {"p": p}, "against dense": {"p": p}}
+            for keep, p in ((None, 0.01), (0.465, 0.04))
+        ],
+        "origins": [], "kinds": [], "exemplars": [{"odds ratio": {"p": 0.3}}],
+    }  # fmt: skip
+    harm.correct(record)
+    assert [row["gap"]["p by Holm"] for row in record["gaps"]] == [0.02, 0.04]
+    assert "p by Holm" not in record["gaps"][0]["against dense"]
+    assert record["tests"] == {
+        "gap": 2, "against dense": 1, "beside other swaps": 0, "origins": 0, "kinds": 0, "odds": 1,
+    }  # fmt: skip
+    assert harm.rounded({"a": [0.123456, 3], "b": None}) == {"a": [0.1235, 3], "b": None}
+
+
 def test_measures_of_layers_by_hand():
     layers = script("layers")
     assert layers.effective(np.array([9, 1, 1, 1])) == pytest.approx(144 / 84)

@@ -476,6 +476,16 @@ WRONG = [
     ("inner_bar", lambda v, least: longest_gap(v, 1), "`least` points on its left"),
     ("trees_with_leaves", lambda k, f: f ** (k - 1) * 2**k, "Shapes times"),
     ("texts_enough", lambda: 59, "here are 1,024"),
+    # what compression does
+    ("paired_gaps", lambda numbers: numbers[:, 1::2] - numbers[:, 0::2], "the woman's less"),
+    ("two_sided", lambda draws: np.mean(draws <= 0), "double"),
+    (
+        "at_equal_divergence",
+        lambda divergences, sizes, level: np.interp(level, divergences, sizes),
+        "over np.log",
+    ),
+    ("odds_and_interval", lambda a, b, c, d: [a * d / (b * c)] * 3, "belongs to the logarithm"),
+    ("what_a_gap_says", lambda: "ABD", "no proof that people are treated alike"),
     # chapter 9
     ("queries_and_keys", lambda: 2 / 6, "the maps differ in size"),
     ("survivors", lambda scores, k: np.sort(np.argsort(-scores, kind="stable")[:k]), "of equal"),
@@ -545,6 +555,42 @@ RIGHT = {
         lambda: math.ceil(math.log(0.05 / 1024) / math.log(0.95)),
         lambda: next(n for n in range(1, 999) if 1024 * 0.95**n <= 0.05),
     ],
+    "paired_gaps": [
+        lambda x: x[:, 0::2] - x[:, 1::2],
+        lambda x: -np.diff(x.reshape(len(x), -1, 2), axis=2)[:, :, 0],
+        lambda x: [[row[i] - row[i + 1] for i in range(0, len(row), 2)] for row in x],
+    ],
+    "two_sided": [
+        lambda d: min(1, 2 * (min((d <= 0).sum(), (d >= 0).sum()) + 1) / (len(d) + 1)),
+        lambda d: float(min(1.0, 2 * (1 + min(np.sum(-d >= 0), np.sum(d >= 0))) / (d.size + 1))),
+        lambda d: min(
+            1,
+            min(2 * (1 + sum(x <= 0 for x in d)), 2 * (1 + sum(x >= 0 for x in d))) / (1 + len(d)),
+        ),
+    ],
+    "at_equal_divergence": [
+        lambda d, s, level: np.interp(np.log(level), np.log(d), s),
+        lambda d, s, level: np.interp(np.log10(level), np.log10(d), s),
+        lambda d, s, level: (
+            lambda i: s[i] + (s[i + 1] - s[i]) * np.log(level / d[i]) / np.log(d[i + 1] / d[i])
+        )(np.searchsorted(d, level) - 1),
+    ],
+    "odds_and_interval": [
+        lambda a, b, c, d: [
+            np.exp(np.log(a * d / b / c) + z * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d))
+            for z in (0, -1.96, 1.96)
+        ],
+        lambda a, b, c, d: (lambda r, w: (r, r / w, r * w))(
+            a / b / (c / d), math.exp(1.96 * math.sqrt(1 / a + 1 / b + 1 / c + 1 / d))
+        ),
+        lambda a, b, c, d: (
+            a
+            * d
+            / (b * c)
+            * np.exp(np.array([0, -1, 1]) * 1.959964 * (1 / a + 1 / b + 1 / c + 1 / d) ** 0.5)
+        ),
+    ],
+    "what_a_gap_says": ["BD", lambda: "d, b", lambda: ["B", "D"]],
     "gap_ratio": [
         lambda v, i, k: (lambda g: g[i] / max(g[i - k : i].mean(), g[i + 1 : i + 1 + k].mean()))(
             np.diff(np.sort(v))
@@ -992,6 +1038,45 @@ ALSO_WRONG = {
         lambda k, f: math.comb(2 * k - 2, k - 1) // k * f**k * 2**k,
     ],
     "texts_enough": [59, 193, 193.538, lambda: 1024, "many"],
+    "paired_gaps": [
+        lambda x: x[:, : x.shape[1] // 2] - x[:, x.shape[1] // 2 :],
+        lambda x: np.abs(x[:, 0::2] - x[:, 1::2]),
+        lambda x: (x[:, 0::2] - x[:, 1::2]).mean(),
+        lambda x: np.diff(x, axis=1),
+        lambda x: x[0::2] - x[1::2],
+    ],
+    "two_sided": [
+        lambda d: 2 * min(np.mean(d <= 0), np.mean(d >= 0)),
+        lambda d: (min((d <= 0).sum(), (d >= 0).sum()) + 1) / (len(d) + 1),
+        lambda d: 2 * ((d <= 0).sum() + 1) / (len(d) + 1),
+        lambda d: 2 * (min((d <= 0).sum(), (d >= 0).sum()) + 1) / (len(d) + 1),
+        lambda d: min(1, 2 * (max((d <= 0).sum(), (d >= 0).sum()) + 1) / (len(d) + 1)),
+    ],
+    "at_equal_divergence": [
+        lambda d, s, level: s[np.abs(d - level).argmin()],
+        lambda d, s, level: np.exp(np.interp(np.log(level), np.log(d), np.log(s + 1e-12))),
+        lambda d, s, level: np.mean(s),
+        lambda d, s, level: np.interp(np.log(level), d, s),
+        lambda d, s, level: np.interp(level, np.log(d), s),
+    ],
+    "odds_and_interval": [
+        lambda a, b, c, d: [a * d / (b * c)],
+        lambda a, b, c, d: [
+            (a / (a + b)) / (c / (c + d)) * np.exp(z * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d))
+            for z in (0, -1.96, 1.96)
+        ],
+        lambda a, b, c, d: [
+            a * d / (b * c) + z * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d) for z in (0, -1.96, 1.96)
+        ],
+        lambda a, b, c, d: [
+            a * d / (b * c) * np.exp(z * (1 / a + 1 / b + 1 / c + 1 / d)) for z in (0, -1.96, 1.96)
+        ],
+        lambda a, b, c, d: [
+            a * d / (b * c) * np.exp(z * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d))
+            for z in (0, -1.645, 1.645)
+        ],
+    ],
+    "what_a_gap_says": ["B", "ABD", "BCD", lambda: "BDE", lambda: "F"],
     "gap_ratio": [
         lambda v, i, k: np.diff(np.sort(v))[i],
         lambda v, i, k: np.diff(np.sort(v))[i] / np.diff(np.sort(v)).mean(),

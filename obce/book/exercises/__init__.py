@@ -50,6 +50,13 @@ from obce.book.exercises.neurons import (
     smaller_side,
     texts_cloud,
 )
+from obce.book.exercises.people import (
+    at_equal_divergence,
+    odds_and_interval,
+    paired_gaps,
+    two_sided,
+    what_a_gap_says,
+)
 from obce.book.exercises.points import (
     bottleneck_h0,
     components_at,
@@ -92,6 +99,7 @@ from obce.book.exercises.surgery import (
 from obce.book.exercises.topology import by_chance, divergence, holm, sign_test
 
 __all__ = [
+    "at_equal_divergence",
     "beyond_the_draws",
     "bottleneck_h0",
     "busiest_process",
@@ -131,8 +139,10 @@ __all__ = [
     "moved_deaths",
     "multiply_adds",
     "needed_ratio",
+    "odds_and_interval",
     "one_budget",
     "other_unit",
+    "paired_gaps",
     "pairs_that_count",
     "permutation_p",
     "phi_of_table",
@@ -166,9 +176,11 @@ __all__ = [
     "token_weights",
     "trees_with_leaves",
     "two_halves",
+    "two_sided",
     "two_silences",
     "units_for_half",
     "what_a_card_says",
+    "what_a_gap_says",
     "without_each",
     "without_noise",
 ]

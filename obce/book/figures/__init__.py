@@ -23,6 +23,7 @@ from obce.book.figures.neurons import (
     what_goes_with_a_unit,
     where_parameters_are,
 )
+from obce.book.figures.people import gaps_by_word, ratios_with_intervals, sizes_by_divergence
 from obce.book.figures.points import (
     barcode,
     cloud_on_a_line,
@@ -73,6 +74,7 @@ __all__ = [
     "edges_and_legs",
     "errors_by_ridge",
     "fidelity_by_leaves",
+    "gaps_by_word",
     "growing_discs",
     "held_by_units",
     "kept_by_layer",
@@ -91,6 +93,7 @@ __all__ = [
     "quantiles_by_layer",
     "ragged_heatmap",
     "rank_matrix",
+    "ratios_with_intervals",
     "roofline",
     "save",
     "scores_by_layer",
@@ -99,6 +102,7 @@ __all__ = [
     "shares_by_buckets",
     "shares_of_dense",
     "sizes_and_scores",
+    "sizes_by_divergence",
     "sliding_scale",
     "sorted_maxima",
     "spanning_tree",
