@@ -994,6 +994,8 @@ def measured(task: str, folder: str) -> dict[str, Any]:
 
 def main(*folders: str) -> None:
     found = {task: measured(task, folder) for task, folder in zip(OTHERS, folders, strict=True)}
+    for parts in found.values():
+        del parts["groups"]["units"]  # some thousand; they stay in out/holds
     record = {
         "environment": environment(),
         "what": "SST-2, CoLA, STS-B: rows of train for stories and scores, of dev for metrics",
