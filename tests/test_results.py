@@ -101,7 +101,8 @@ def test_the_record_of_what_holds_is_as_it_was_written_and_its_claims_follow_fro
         assert found["stories"]["F1 on B"]["value"] == pytest.approx(
             np.mean([unit["B"] for unit in units]), rel=1e-3
         )
-        assert len(units) == sum(row["sampled"] for row in found["stories"]["of"])
+        told = [row["of tokens"] for row in found["stories"]["of"]]
+        assert len(units) == sum(min(count, holds.TOLD_UNITS) for count in told)
 
 
 def test_verdicts_of_claims_by_hand():
