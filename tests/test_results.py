@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ RECORDS = sorted((ROOT / "results").glob("compress_*.json"))
 
 def script(name):
     """A script of results/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "results" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"made.{name}", ROOT / "results" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -172,3 +174,70 @@ def test_differences_of_rules_are_of_the_same_texts():
     assert rules.paired(one, one)["p"] == 1
     record = {"families against each other": {"x": {"dense": {"p": 0.03}}}, "smaller - dense": {}}
     assert rules.correct({"a": record, "b": {**record, "smaller - dense": {"p": 0.9}}}) == 3
+def test_the_record_of_what_holds_is_as_it_was_written_and_its_claims_follow_from_its_numbers():
+    holds = script("holds")
+    record = load_sealed(holds.RECORD)
+    assert record["claims"] == holds.plain(holds.claims(record["tasks"]))
+    assert {row["claim"] for row in record["claims"]} == {claim for claim, *_ in holds.CLAIMS}
+    order = [row["verdict"] for row in record["claims"]]
+    assert order == sorted(order, key=("does not hold", "can't tell", "holds").index)
+    for found in record["tasks"].values():
+        units = found["stories"]["units"]
+        assert found["stories"]["F1 on B"]["value"] == pytest.approx(
+            np.mean([unit["B"] for unit in units]), rel=1e-3
+        )
+        told = [row["of tokens"] for row in found["stories"]["of"]]
+        assert len(units) == sum(min(count, holds.TOLD_UNITS) for count in told)
+
+
+def test_verdicts_of_claims_by_hand():
+    holds = script("holds")
+    assert holds.verdict(0.2, 0.4, 0.1) == "holds"
+    assert holds.verdict(0.02, 0.08, 0.1) == "does not hold"  # surely there, surely too small
+    assert holds.verdict(-0.1, 0.3, 0.1) == "can't tell"
+    assert holds.together(["holds", "can't tell"]) == "can't tell"
+    assert holds.together(["holds", "does not hold", "can't tell"]) == "does not hold"
+    assert holds.together(["holds", "holds"]) == "holds"
+
+
+def test_measures_of_what_holds_by_hand():
+    holds = script("holds")
+    # a named token at place 1 beats one of its two rivals there; the other named ones have none
+    named = np.array([True, False, False, True, True, False])
+    place, size = np.array([1, 1, 1, 2, 3, 4]), np.array([2.0, 1.0, 3.0, 9.0, 9.0, 0.0])
+    assert holds.above(named, place, size) is None, "too few comparisons"
+    assert holds.above(np.tile(named, 3), np.tile(place, 3), np.tile(size, 3)) == 0.5
+    outputs, classes = np.array([[0.0, 1.0], [0.0, 3.0], [4.0, 5.0]]), np.array([0, 0, 2])
+    assert holds.probeless(outputs, classes).tolist() == [4.0, 3.0]
+    logits = np.log([[0.9, 0.1], [0.3, 0.7]])
+    moved = np.log([[0.6, 0.4], [0.2, 0.8]])
+    assert holds.drop(logits, moved) == pytest.approx([0.3, -0.1])
+    assert holds.drop(np.array([[1.0], [3.0]]), np.array([[2.0], [2.5]])).tolist() == [1.0, 0.5]
+    drawn, wanted = np.array([[0, 1, 2], [2, 1, 1]]), np.array([1.0, 2.0, 4.0])
+    answers = np.array([2.0, 4.0, 8.0])
+    assert holds.judged(answers, wanted, drawn, regression=True) == pytest.approx([1.0, 1.0])
+    assert holds.judged(np.array([1, 2, 0]), wanted, drawn, False) == pytest.approx([2 / 3, 2 / 3])
+
+
+def test_counts_that_agree_by_chance_have_a_kappa_of_zero():
+    holds = script("holds")
+
+    def kappa(counts):
+        rows = [{"layer": 0, "kind": "value", "counts": list(pair)} for pair in counts]
+        return holds.kappa(rows, 0, 1)["value"]
+
+    assert kappa([(1, 1), (2, 2), (1, 1), (2, 2)]) == 1
+    assert kappa([(1, 1), (1, 2), (2, 1), (2, 2)]) == 0
+    assert kappa([(1, 1), (1, 1)]) == 0, "nothing could have differed"
+
+
+def test_groups_of_two_corpora_agree_by_either_method_and_two_normals_are_two():
+    holds = script("holds")
+    random = np.random.default_rng(0)
+    values = np.r_[random.normal(0, 1, 300), random.normal(20, 2, 100)]
+    for method in (holds.by_barcode, holds.by_mixture):
+        count, labels = method(values)
+        assert count == 2
+        assert len(set(labels(np.array([-1.0, 0.5])))) == 1
+        assert len(set(labels(np.array([0.0, 20.0])))) == 2
+    assert [method(values[:300])[0] for method in (holds.by_barcode, holds.by_mixture)] == [1, 1]

@@ -19,6 +19,7 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.special import expit, logit, softmax
 from scipy.stats import binomtest, entropy, linregress, pearsonr, spearmanr
 from sklearn.linear_model import Ridge
+from sklearn.metrics import cohen_kappa_score
 from transformers import BertConfig, BertModel
 
 import obce
@@ -401,6 +402,33 @@ def held(parts, process):
     return slice(process * units // processes, (process + 1) * units // processes)
 
 
+def cohen(first, second):
+    """Cohen's kappa, as scikit-learn has it."""
+    return cohen_kappa_score(first, second)
+
+
+def along(start, end, steps):
+    """Integrated gradients of a product, step by step."""
+    found = np.zeros(len(start))
+    for k in range(steps):
+        at = start + (k + 0.5) / steps * (end - start)
+        for i in range(len(start)):
+            found[i] += (end[i] - start[i]) * np.prod(np.delete(at, i)) / steps
+    return found
+
+
+def exactly(start, end):
+    """The same by integrals of polynomials."""
+    way = [np.polynomial.Polynomial([a, b - a]) for a, b in zip(start, end, strict=True)]
+    found = []
+    for i in range(len(way)):
+        others = np.polynomial.Polynomial([1.0])
+        for j in range(len(way)):
+            others = others if i == j else others * way[j]
+        found.append((end[i] - start[i]) * others.integ()(1))
+    return found
+
+
 # checker, a wrong answer, a part of what is said to it
 WRONG = [
     # chapter 1
@@ -464,6 +492,11 @@ WRONG = [
         "the least of one above the greatest",
     ),
     ("without_noise", lambda x, y: across(x, y), "over the root of the product"),
+    # does it hold
+    ("verdict_of", lambda low, high, worth: 1 if low > 0 else 0, "surely too small"),
+    ("f1_of", lambda truth, said: (truth == said).mean(), "nothing is counted"),
+    ("kappa_of", lambda first, second: (first == second).mean(), "product of their shares"),
+    ("gradients_of_product", lambda start, end: end * np.prod(end), "changes along the way"),
     # whitening
     ("gap_ratio", lambda values, place, k: np.diff(np.sort(values))[place], "instead of 3"),
     ("needed_ratio", lambda: 12 * (8000 ** (1 / 12) - 1), "the probability doubles"),
@@ -591,6 +624,31 @@ RIGHT = {
         ),
     ],
     "what_a_gap_says": ["BD", lambda: "d, b", lambda: ["B", "D"]],
+    # does it hold
+    "verdict_of": [
+        lambda low, high, worth: -1 if high < worth else 1 if low > 0 else 0,
+        lambda low, high, worth: int(high >= worth and low > 0) - int(high < worth),
+        lambda low, high, worth: float(np.select([high < worth, low > 0], [-1, 1], 0)),
+    ],
+    "f1_of": [
+        lambda truth, said: 2 * (truth & said).sum() / (truth.sum() + said.sum()),
+        lambda truth, said: 2 * np.mean(truth * said) / (np.mean(truth) + np.mean(said)),
+        lambda truth, said: (
+            (truth & said).sum() / ((truth & said).sum() + 0.5 * (truth != said).sum())
+        ),
+    ],
+    "kappa_of": [
+        cohen,
+        lambda first, second: (
+            1 - (first != second).mean() / (first[:, None] != second[None]).mean()
+        ),
+        lambda first, second: float(np.float64(cohen(first.tolist(), second.tolist()))),
+    ],
+    "gradients_of_product": [
+        lambda start, end: along(start, end, 500),
+        lambda start, end: along(start, end, 2000).tolist(),
+        lambda start, end: exactly(start, end),
+    ],
     "gap_ratio": [
         lambda v, i, k: (lambda g: g[i] / max(g[i - k : i].mean(), g[i + 1 : i + 1 + k].mean()))(
             np.diff(np.sort(v))
@@ -1077,6 +1135,38 @@ ALSO_WRONG = {
         ],
     ],
     "what_a_gap_says": ["B", "ABD", "BCD", lambda: "BDE", lambda: "F"],
+    # does it hold
+    "verdict_of": [
+        lambda low, high, worth: 1 if low > 0 else -1,
+        lambda low, high, worth: 1 if low > worth else -1 if high < worth else 0,
+        lambda low, high, worth: 1 if low > 0 else -1 if high < 0 else 0,
+        lambda low, high, worth: 1 if (low + high) / 2 > worth else -1,
+        0,
+    ],
+    "f1_of": [
+        lambda truth, said: (truth & said).sum() / said.sum(),
+        lambda truth, said: (truth & said).sum() / truth.sum(),
+        lambda truth, said: (truth & said).sum() / (truth | said).sum(),
+        lambda truth, said: 2 * (truth & said).sum() / len(truth),
+        lambda truth, said: 1.0,
+    ],
+    "kappa_of": [
+        lambda first, second: (first == second).mean() - (first[:, None] == second[None]).mean(),
+        lambda first, second: np.corrcoef(first, second)[0, 1],
+        lambda first, second: 2 * (first == second).mean() - 1,
+        lambda first, second: 1 - (first == second).mean(),
+        lambda first, second: 1.0,
+    ],
+    "gradients_of_product": [
+        lambda start, end: (end - start) * [np.prod(np.delete(end, i)) for i in range(len(end))],
+        lambda start, end: np.full(len(start), (np.prod(end) - np.prod(start)) / len(start)),
+        lambda start, end: [
+            np.prod(end) - np.prod(np.where(np.arange(len(end)) == i, start, end))
+            for i in range(len(end))
+        ],
+        lambda start, end: -along(start, end, 500),
+        lambda start, end: end - start,
+    ],
     "gap_ratio": [
         lambda v, i, k: np.diff(np.sort(v))[i],
         lambda v, i, k: np.diff(np.sort(v))[i] / np.diff(np.sort(v)).mean(),

@@ -14,6 +14,7 @@ from obce.book.exercises.cards import (
     superfluous,
     what_a_card_says,
 )
+from obce.book.exercises.holds import f1_of, gradients_of_product, kappa_of, verdict_of
 from obce.book.exercises.large import (
     busiest_process,
     bytes_sent,
@@ -119,9 +120,11 @@ __all__ = [
     "equal_radius",
     "even_length",
     "expected_false",
+    "f1_of",
     "freed_by",
     "gap_bounds",
     "gap_ratio",
+    "gradients_of_product",
     "groups_that_count",
     "half_of_two_kinds",
     "hard_to_certify",
@@ -129,6 +132,7 @@ __all__ = [
     "holm",
     "inner_bar",
     "intensity",
+    "kappa_of",
     "keep_encoder",
     "last_edge",
     "layer_parameters",
@@ -179,6 +183,7 @@ __all__ = [
     "two_sided",
     "two_silences",
     "units_for_half",
+    "verdict_of",
     "what_a_card_says",
     "what_a_gap_says",
     "without_each",

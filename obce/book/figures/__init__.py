@@ -7,6 +7,7 @@ all its figures.
 
 from obce.book.figures.buckets import buckets_on_a_line, memory_by_tokens, shares_by_buckets
 from obce.book.figures.budgets import budget_slider, kept_by_layer
+from obce.book.figures.holds import silence_curves
 from obce.book.figures.layers import dots_with_ranges, layer_table
 from obce.book.figures.milliseconds import predicted_and_measured, roofline
 from obce.book.figures.neurons import (
@@ -103,6 +104,7 @@ __all__ = [
     "shares_of_dense",
     "sizes_and_scores",
     "sizes_by_divergence",
+    "silence_curves",
     "sliding_scale",
     "sorted_maxima",
     "spanning_tree",
