@@ -43,13 +43,18 @@ function table(caption, head, rows) {
   return element("div", element("table", [element("caption", caption), cells("th", head),
     ...rows.map(row => cells("td", row))]), {class: "wide", tabindex: 0});
 }
+let from = null; // the chart whose unit is open
 function show(parts) {
   const card = document.getElementById("card");
   card.replaceChildren(...[].concat(parts));
   card.focus();
   card.scrollIntoView({block: "nearest"});
 }
+document.getElementById("card").addEventListener("keydown", event => {
+  if (event.key == "Escape" && from) from.canvas.focus();
+});
 function open(chart, unit) {
+  from = chart;
   const name = [chart.layer, chart.kind, Math.floor(unit / DATA.chunk)].join("-");
   withCards(name, () => {
     const card = loaded[name][unit % DATA.chunk], shown = Object.entries(card.shown);
@@ -146,8 +151,9 @@ def page(data: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}{MORE_STYLE}</style></head><body><main><h1>{title}</h1>"
         f"{_summary(rows)}<h2>Units</h2><p>One square is one unit. Darker: a larger share of its "
-        f"layer's persistence; {marks}. Arrow keys move, Enter or a click opens the unit's card."
-        '</p><p><label>Order of the squares: <select id="order"><option value="number">by number'
+        f"layer's persistence; {marks}. Arrow keys move, Enter or a click opens the unit's card, "
+        'Escape leads back.</p><p><label>Order of the squares: <select id="order">'
+        '<option value="number">by number'
         '</option><option value="share">by share</option></select></label></p>'
         '<div id="charts"></div><section id="card" tabindex="-1" aria-label="Card of a unit">'
         "<p>No unit is open.</p></section></main>"
