@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,29 @@ def opened(page: Path) -> list[float]:
     return sorted(found)
 
 
-def tables(charts: list[explain.Chart], bins: int) -> np.ndarray:
-    """``(strata, 2, 2)``: units with a story and without, kept and cut. A stratum is a layer and
-    kind, or there those of ``bins`` parts of the units, by their shares."""
+def subject(story: str) -> str:
+    """What a story is about, in a word."""
+    if story.startswith("the label"):
+        return "the label"
+    if story.endswith(("[CLS]", "[SEP]")):
+        return "[CLS] and [SEP]"
+    if story.endswith("in the text"):
+        return "the place in the text"
+    return "the text's length" if story.endswith("texts") else "words and punctuation"
+
+
+def tables(charts: list[explain.Chart], bins: int, wanted: Callable[[str], bool]) -> np.ndarray:
+    """``(strata, 2, 2)``: units with a wanted story and without any, kept and cut. A stratum is a
+    layer and kind, or there one of ``bins`` parts of the units, by their shares."""
     found = []
     for chart in charts:
-        told = np.array([bool(story) for story in chart.stories])
+        told = np.array([bool(story) and wanted(story) for story in chart.stories])
+        none = np.array([not story for story in chart.stories])
         for part in np.array_split(np.argsort(-chart.shares, kind="stable"), bins):
-            t, k = told[part], chart.kept[part]
-            found.append([[(t & k).sum(), (t & ~k).sum()], [(~t & k).sum(), (~t & ~k).sum()]])
+            kept = chart.kept[part]
+            found.append(
+                [[(row & kept).sum(), (row & ~kept).sum()] for row in (told[part], none[part])]
+            )
     return np.array(found)
 
 
@@ -107,10 +122,12 @@ def difference(found: np.ndarray) -> np.ndarray:
     return 100 * (weight * gaps).sum(axis=-1) / weight.sum(axis=-1)
 
 
-def compared(charts: list[explain.Chart], bins: int) -> dict[str, Any]:
+def compared(
+    charts: list[explain.Chart], bins: int, wanted: Callable[[str], bool] = bool
+) -> dict[str, Any]:
     """Stories that stay, beside those that would stay if the plan drew its units blindly, as many
     of each stratum as it keeps there; and the difference in points, with its interval."""
-    found, random = tables(charts, bins), np.random.default_rng(0)
+    found, random = tables(charts, bins, wanted), np.random.default_rng(0)
     told, kept = found[:, 0].sum(axis=1), found[:, :, 0].sum(axis=1)
     every = found.sum(axis=(1, 2))
     blind = random.hypergeometric(told, every - told, kept, size=(DRAWS, len(told))).sum(axis=1)
@@ -151,17 +168,6 @@ def lost(charts: list[explain.Chart]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def subject(story: str) -> str:
-    """What a story is about, in a word."""
-    if story.startswith("the label"):
-        return "the label"
-    if story.endswith(("[CLS]", "[SEP]")):
-        return "[CLS] and [SEP]"
-    if story.endswith("in the text"):
-        return "the place in the text"
-    return "the text's length" if story.endswith("texts") else "words and punctuation"
-
-
 def by_subject(charts: list[explain.Chart]) -> dict[str, dict[str, Any]]:
     """Units with a story about each subject: how many, how many stay, and how many would if the
     plan drew as many of each layer and kind blindly; and the layers that they are of."""
@@ -182,16 +188,23 @@ def by_subject(charts: list[explain.Chart]) -> dict[str, dict[str, Any]]:
 
 
 def verdicts(charts: list[explain.Chart]) -> dict[str, Any]:
-    """The comparison for all units, and for parts of them that have stories; the p-values of each
-    way to compare are corrected for the number of parts."""
-    parts = {"all": charts}
+    """The comparison for all units, for some of the layers and kinds, and for stories about the
+    label and about anything else; the p-values of each way to compare are corrected for the number
+    of these parts."""
+
+    def of_label(story: str) -> bool:
+        return subject(story) == "the label"
+
+    parts: dict[str, tuple[Any, ...]] = {"all": (charts,)}
     for kind in READS.values():
-        parts[kind] = [chart for chart in charts if chart.kind == kind]
-    parts["layer 0"] = [chart for chart in charts if chart.layer == 0]
-    parts["layers above"] = [chart for chart in charts if chart.layer > 0]
+        parts[kind] = ([chart for chart in charts if chart.kind == kind],)
+    parts["layer 0"] = ([chart for chart in charts if chart.layer == 0],)
+    parts["layers above"] = ([chart for chart in charts if chart.layer > 0],)
+    parts["about the label"] = (charts, of_label)
+    parts["about else"] = (charts, lambda story: not of_label(story))
     found: dict[str, Any] = {}
     for how, bins in (("as many at random", 1), ("as many of each tenth by share", BINS)):
-        rows = {name: compared(part, bins) for name, part in parts.items()}
+        rows = {name: compared(part, bins, *wanted) for name, (part, *wanted) in parts.items()}
         for row, p in zip(rows.values(), holm([row["p"] for row in rows.values()]), strict=True):
             row["p (Holm)"] = float(f"{p:.2g}")
             del row["p"]

@@ -4,6 +4,7 @@
 the first that fails beside what was expected. Nothing is raised: a wrong answer is no error.
 """
 
+from obce.book.exercises.atlas import kept_blindly, moved_most, points_more
 from obce.book.exercises.budgets import one_budget, share_that_goes, small_step
 from obce.book.exercises.cards import (
     expected_false,
@@ -120,6 +121,7 @@ __all__ = [
     "holm",
     "intensity",
     "keep_encoder",
+    "kept_blindly",
     "last_edge",
     "layer_parameters",
     "left_in_attention",
@@ -127,6 +129,7 @@ __all__ = [
     "masked_mean",
     "megabytes",
     "moved_deaths",
+    "moved_most",
     "multiply_adds",
     "needed_ratio",
     "one_budget",
@@ -134,6 +137,7 @@ __all__ = [
     "pairs_that_count",
     "permutation_p",
     "phi_of_table",
+    "points_more",
     "polygon_deaths",
     "predicted_radii",
     "probe",

@@ -51,7 +51,7 @@ def network(charts: Sequence[Mapping[str, Any]]) -> Figure:
         max(-(-len(c["by share"]["kept"]) // ROWS) for c in charts if c["kind"] == kind)
         for kind in kinds
     ]
-    cell = 6.2 / sum(columns)  # inches
+    cell = min(6.2 / sum(columns), 0.1)  # inches; wider than high, where units are few
     size = 7, len(layers) * (ROWS * cell + 0.12) + 0.9
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(layers), len(kinds), width_ratios=columns, squeeze=False)
