@@ -50,15 +50,18 @@ function show(parts) {
   card.focus();
   card.scrollIntoView({block: "nearest"});
 }
+function back() { if (from) from.canvas.focus(); }
 document.getElementById("card").addEventListener("keydown", event => {
-  if (event.key == "Escape" && from) from.canvas.focus();
+  if (event.key == "Escape") back();
 });
 function open(chart, unit) {
   from = chart;
   const name = [chart.layer, chart.kind, Math.floor(unit / DATA.chunk)].join("-");
   withCards(name, () => {
     const card = loaded[name][unit % DATA.chunk], shown = Object.entries(card.shown);
-    show([element("h2", card.name), element("p", card.summary), element("p", card.role),
+    const button = element("button", "Back to the unit");
+    button.addEventListener("click", back);
+    show([element("h2", card.name), button, element("p", card.summary), element("p", card.role),
       element("p", said(chart, unit)),
       table("Groups", ["group", "points", "outputs"], card.groups),
       ...(card.stories.length ? [table("Claims", ["", "groups", "follows", "effect", "p (Holm)"],
@@ -177,8 +180,10 @@ def _summary(rows: Sequence[dict[str, Any]]) -> str:
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "<td></td>"
-    if not isinstance(value, float):
-        said = f"{value:,}" if isinstance(value, int) else escape(value)
+    if isinstance(value, str):
+        return f"<td>{escape(value)}</td>"
+    if isinstance(value, int):
+        said = f"{value:,}"
     else:
         said = f"{value:.2f}" if name.startswith("ranks") else f"{100 * value:.0f} %"
     return f'<td class="n">{said}</td>'

@@ -86,6 +86,9 @@ def test_keys_move_and_open_a_card(page):
     assert page.locator("#card caption").all_inner_texts() == ["Groups", "Claims", "Points: lowest"]
     page.keyboard.press("Escape")  # back to the unit, not to the top of the page
     assert first.evaluate("element => element === document.activeElement")
+    page.get_by_role("button", name="Back to the unit").click()
+    assert first.evaluate("element => element === document.activeElement")
+    assert first.get_attribute("aria-valuenow") == "1"
 
 
 def test_a_click_opens_the_unit_under_it_also_when_sorted_by_share(page):

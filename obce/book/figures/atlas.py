@@ -27,7 +27,7 @@ def by_share(chart: Chart) -> dict[str, Any]:
     """
     order = np.argsort(-chart.shares, kind="stable")
     kept = np.ones(len(order), dtype=bool) if chart.kept is None else chart.kept
-    signs = {
+    signs: dict[str, Any] = {
         "told": [bool(chart.stories[unit]) for unit in order],
         "split": chart.groups[order] > 1,
         "kept": kept[order],
@@ -114,4 +114,6 @@ def differences(axes: Axes, found: Mapping[str, Mapping[str, Mapping[str, Any]]]
     axes.set_yticks(range(len(parts)), parts)
     axes.invert_yaxis()
     axes.set_xlabel("percentage points by which units with a story stay more often")
-    axes.legend(loc="best", title="compared with")
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, title="compared with", fontsize=9
+    )
