@@ -40,10 +40,10 @@ DRAWS, BINS = 10_000, 10
 GROUPS = [(layer, kind) for layer in range(6) for kind in READS.values()]
 
 
-def sentences() -> tuple[list[str], list[str], list[str]]:
+def sentences(split: str) -> tuple[list[str], list[str], list[str]]:
     """Whole sentences with the names of their labels, and as many others; most training rows of
     SST-2 are phrases of a few words."""
-    rows = tasks.load("sst2", "train", limit=2000, seed=1)
+    rows = tasks.load("sst2", split, limit=2000 if split == "train" else None, seed=1)
     long = [row for row in rows if len(row["sentence"].split()) >= WORDS]
     one, other = long[:TEXTS], long[TEXTS : 2 * TEXTS]
     names = ["negative" if row["label"] == 0 else "positive" for row in one]
@@ -213,7 +213,7 @@ def verdicts(charts: list[explain.Chart]) -> dict[str, Any]:
 
 
 def main(folder: str) -> None:
-    texts, labels, others = sentences()
+    texts, labels, others = sentences("train")
     model, tokenizer = obce.load_classifier(folder, "sst2")[:2]
     small, plan = smaller(model, tokenizer)
     start, worked = time.perf_counter(), time.process_time()
@@ -223,6 +223,8 @@ def main(folder: str) -> None:
         title="BERT fine-tuned on SST-2",
     )  # fmt: skip
     seconds, worked = time.perf_counter() - start, time.process_time() - worked
+    fresh, their_labels, _ = sentences("dev")
+    unseen = explain.atlas(model, tokenizer, fresh, their_labels, plan=plan).charts
     noise = shares_of(model, tokenizer, others, GROUPS)
     before, after = (obce.read(each, tokenizer, texts) for each in (model, small))
     rows = []
@@ -269,6 +271,13 @@ def main(folder: str) -> None:
         "kept more than": verdicts(found.charts),
         "different stories": lost(found.charts),
         "by subject": by_subject(found.charts),
+        # the model was trained on the sentences above, with their labels; not on these
+        "dev set": {
+            "texts": len(fresh),
+            "with a story": [chart.numbers["with a story"] for chart in unseen],
+            "kept more than": verdicts(unseen),
+            "by subject": by_subject(unseen),
+        },
     }
     save_sealed(record, RECORD)
 
