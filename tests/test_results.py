@@ -241,3 +241,42 @@ def test_groups_of_two_corpora_agree_by_either_method_and_two_normals_are_two():
         assert len(set(labels(np.array([-1.0, 0.5])))) == 1
         assert len(set(labels(np.array([0.0, 20.0])))) == 2
     assert [method(values[:300])[0] for method in (holds.by_barcode, holds.by_mixture)] == [1, 1]
+def test_the_record_of_the_atlas_is_as_it_was_written_and_adds_up():
+    atlas = script("atlas")
+    record = load_sealed(atlas.RECORD)
+    assert record["bytes of the page"] < 3e6 and min(record["seconds to open the page"]) < 1
+    told = kept = 0
+    for row in record["charts"]:
+        signs = {name: np.array([*said]) == "1" for name, said in row["by share"].items()}
+        assert {len(said) for said in signs.values()} == {row["units"]}
+        for name, sign in (("kept", "kept"), ("with a story", "told"), ("several groups", "split")):
+            assert signs[sign].mean() == pytest.approx(row[name])
+        assert row["persistence kept"] <= row["persistence kept, at most"] + 1e-9
+        told, kept = told + signs["told"].sum(), kept + (signs["told"] & signs["kept"]).sum()
+    every = [found["all"] for found in record["kept more than"].values()]
+    assert [(row["stories"], row["kept"]) for row in every] == 2 * [(told, kept)]
+    about = record["by subject"].values()
+    assert (sum(r["units"] for r in about), sum(r["kept"] for r in about)) == (told, kept)
+
+
+def test_measures_of_the_atlas_by_hand():
+    atlas = script("atlas")
+    told, kept = np.array([1, 0, 1, 0, 0, 0, 1, 1]) == 1, np.array([1, 1, 0, 0, 0, 0, 1, 0]) == 1
+    stories = np.where(told, "the label a", "").tolist()
+    stories[7] = "late in the text"
+    chart = atlas.explain.Chart(
+        0, "value", np.arange(8, 0, -1) / 36, np.ones(8), stories, np.zeros(8), kept
+    )
+    assert atlas.tables([chart], 2, bool).tolist() == [[[1, 1], [1, 1]], [[1, 1], [0, 2]]]
+    assert atlas.tables([chart], 1, lambda story: "label" in story).tolist() == [[[2, 1], [1, 3]]]
+    # gaps of 0 and 1/2, of equal weight
+    assert atlas.difference(atlas.tables([chart], 2, bool)) == pytest.approx(25)
+    found = atlas.compared(30 * [chart], 2)
+    assert (found["stories"], found["kept"], found["kept blindly"]) == (120, 60, 45)
+    assert found["points more"] == 25 and found["p"] < 0.01
+    low, high = found["points more, 95 %"]
+    assert 0 < low < 25 < high < 50 and found["kept blindly, 95 %"][1] < 60
+    assert atlas.lost([chart])["lost"] == 1, "late in the text is told by one unit, which goes"
+    assert atlas.by_subject([chart])["the label"] == {
+        "units": 3, "kept": 2, "kept blindly": 1.1, "layers": {"0": 3}
+    }  # fmt: skip

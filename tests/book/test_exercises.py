@@ -17,7 +17,14 @@ from persim import bottleneck
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import expit, logit, softmax
-from scipy.stats import binomtest, entropy, linregress, pearsonr, spearmanr
+from scipy.stats import (
+    binomtest,
+    entropy,
+    linregress,
+    pearsonr,
+    rankdata,
+    spearmanr,
+)
 from sklearn.linear_model import Ridge
 from sklearn.metrics import cohen_kappa_score
 from transformers import BertConfig, BertModel
@@ -82,6 +89,42 @@ def parameters(h, i):
 
 def share_of_two_kinds(h, i, keep):
     return (1 - keep) * parameters(h, i) / ((h + i) * (2 * h + 1))
+
+
+def places(shares):
+    return np.argsort(np.argsort(-shares))
+
+
+def both_have(x, y):
+    return [unit for unit in range(len(x)) if np.isfinite(x[unit] + y[unit])]
+
+
+def moves(x, y):
+    """Unit -> by how much its place among those that both have differs, counted one by one."""
+    there = both_have(x, y)
+    return {
+        unit: abs(sum(x[other] > x[unit] for other in there)
+                  - sum(y[other] > y[unit] for other in there))
+        for unit in there
+    }  # fmt: skip
+
+
+def pooled_gap(tables):
+    told, untold = np.sum(tables, axis=0)
+    return 100 * (told[0] / sum(told) - untold[0] / sum(untold))
+
+
+def gaps_of(tables):
+    return np.array([100 * (a / (a + b) - c / (c + d)) for (a, b), (c, d) in tables])
+
+
+def expected_and_more(tables):
+    """The same difference by what stays beyond what is expected, as Mantel and Haenszel have it."""
+    excess = weight = 0
+    for (a, b), (c, d) in tables:
+        n = a + b + c + d
+        excess, weight = excess + a - (a + b) * (a + c) / n, weight + (a + b) * (c + d) / n
+    return 100 * excess / weight
 
 
 def joint(x, missing, penalty):
@@ -519,6 +562,10 @@ WRONG = [
     ),
     ("odds_and_interval", lambda a, b, c, d: [a * d / (b * c)] * 3, "belongs to the logarithm"),
     ("what_a_gap_says", lambda: "ABD", "no proof that people are treated alike"),
+    # the atlas
+    ("kept_blindly", lambda n, k, s: sum(s) * sum(k) / sum(n), "with the same probability"),
+    ("moved_most", lambda x, y: np.abs(x - y).argmax(), "rank the others in both"),
+    ("points_more", lambda tables: pooled_gap(tables), "within each stratum first"),
     # chapter 9
     ("queries_and_keys", lambda: 2 / 6, "the maps differ in size"),
     ("survivors", lambda scores, k: np.sort(np.argsort(-scores, kind="stable")[:k]), "of equal"),
@@ -681,6 +728,32 @@ RIGHT = {
         lambda g: 1 - len(np.unique(g)) / len(g),
         lambda g: 1 - len(set(g.tolist())) / len(g),
         lambda g: (len(g) - len({int(x) for x in g})) / len(g),
+    ],
+    # the atlas
+    "kept_blindly": [
+        lambda n, k, s: sum(each * kept / units for units, kept, each in zip(n, k, s, strict=True)),
+        lambda n, k, s: float(np.dot(np.divide(k, n), s)),
+        lambda n, k, s: np.sum(s * (1 - np.subtract(n, k) / n)),
+    ],
+    "moved_most": [
+        lambda x, y: max(moves(x, y), key=moves(x, y).get),
+        lambda x, y: (lambda t: t[np.abs(places(x[t]) - places(y[t])).argmax()])(both_have(x, y)),
+        lambda x, y: (lambda t: t[np.abs(rankdata(x[t]) - rankdata(y[t])).argmax()])(
+            np.flatnonzero(~np.isnan(x * y))
+        ),
+    ],
+    "points_more": [
+        expected_and_more,
+        lambda t: np.average(
+            gaps_of(t), weights=t[:, 0].sum(1) * t[:, 1].sum(1) / t.sum(axis=(1, 2))
+        ),
+        lambda t: (
+            sum(
+                gap / (1 / sum(told) + 1 / sum(not_told))
+                for gap, (told, not_told) in zip(gaps_of(t), t, strict=True)
+            )
+            / sum(1 / (1 / sum(told) + 1 / sum(not_told)) for told, not_told in t)
+        ),
     ],
     # chapter 1
     "components_at": [
@@ -1199,6 +1272,28 @@ ALSO_WRONG = {
         lambda g: len(g) - len(np.unique(g)),
         lambda g: 1 - (max(g) + 1) / len(g),
         lambda g: 0.5,
+    ],
+    # the atlas
+    "kept_blindly": [
+        lambda n, k, s: sum(s) * np.mean(np.divide(k, n)),
+        lambda n, k, s: np.minimum(k, s).sum(),
+        lambda n, k, s: np.divide(np.multiply(k, s), n),
+        lambda n, k, s: sum(k),
+        lambda n, k, s: sum(np.multiply(s, k)),
+    ],
+    "moved_most": [
+        lambda x, y: np.abs(places(x) - places(y)).argmax(),
+        lambda x, y: (lambda t: np.abs(places(x[t]) - places(y[t])).argmax())(both_have(x, y)),
+        lambda x, y: (lambda t: t[np.abs(places(x)[t] - places(y[t])).argmax()])(both_have(x, y)),
+        lambda x, y: (lambda t: t[(places(x[t]) - places(y[t])).argmax()])(both_have(x, y)),
+        lambda x, y: max(moves(x, y).values()),
+    ],
+    "points_more": [
+        lambda t: gaps_of(t).mean(),
+        lambda t: np.average(gaps_of(t), weights=t.sum(axis=(1, 2))),
+        lambda t: expected_and_more(t) / 100,
+        lambda t: -expected_and_more(t),
+        lambda t: np.average(gaps_of(t), weights=t[:, 0].sum(1)),
     ],
     # chapter 1
     "components_at": [

@@ -4,6 +4,7 @@
 the first that fails beside what was expected. Nothing is raised: a wrong answer is no error.
 """
 
+from obce.book.exercises.atlas import kept_blindly, moved_most, points_more
 from obce.book.exercises.budgets import one_budget, share_that_goes, small_step
 from obce.book.exercises.cards import (
     expected_false,
@@ -134,6 +135,7 @@ __all__ = [
     "intensity",
     "kappa_of",
     "keep_encoder",
+    "kept_blindly",
     "last_edge",
     "layer_parameters",
     "left_in_attention",
@@ -141,6 +143,7 @@ __all__ = [
     "masked_mean",
     "megabytes",
     "moved_deaths",
+    "moved_most",
     "multiply_adds",
     "needed_ratio",
     "odds_and_interval",
@@ -150,6 +153,7 @@ __all__ = [
     "pairs_that_count",
     "permutation_p",
     "phi_of_table",
+    "points_more",
     "polygon_deaths",
     "predicted_radii",
     "probe",

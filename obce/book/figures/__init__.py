@@ -5,6 +5,7 @@ returns HTML. What the package draws for its users is here too, so that a chapte
 all its figures.
 """
 
+from obce.book.figures.atlas import by_share, differences, network
 from obce.book.figures.buckets import buckets_on_a_line, memory_by_tokens, shares_by_buckets
 from obce.book.figures.budgets import budget_slider, kept_by_layer
 from obce.book.figures.holds import silence_curves
@@ -65,11 +66,13 @@ __all__ = [
     "beside_random",
     "buckets_on_a_line",
     "budget_slider",
+    "by_share",
     "chance",
     "cloud_on_a_line",
     "cut_matrices",
     "dendrogram_and_barcode",
     "diagram",
+    "differences",
     "discs",
     "dots_with_ranges",
     "edges_and_legs",
@@ -87,6 +90,7 @@ __all__ = [
     "matching",
     "memory_by_tokens",
     "method_in_one_picture",
+    "network",
     "noise_slider",
     "one_unit_by_another",
     "outputs_and_middles",
