@@ -1229,7 +1229,8 @@ def _run(arrived: Interrupts) -> int:
         if arrived:  # the error came of it
             return _fail(interrupted, 1)
         if isinstance(error, UsageError):
-            return _fail(f"{error.format_message()} (--help lists what there is)", 2)
+            message = error.format_message().replace("Value error, ", "")  # typer's, of choices
+            return _fail(f"{message} (--help lists what there is)", 2)
         if isinstance(error, ValueError):
             return _fail(str(error), 2)
         if isinstance(error, (OSError, RuntimeError, SafetensorError)):

@@ -327,6 +327,10 @@ BAD_ARGUMENTS = {
     "training texts longer than the model": (["--level", "light", "--max-length", 4000], "4000"),
     "one text": (["--level", "light", "--texts", 1], "--texts"),
     "an unknown option": (["--levle", "light"], "No such option"),
+    "an unknown score": (
+        ["--level", "light", "--score", "foo"],
+        "Invalid value for '--score': 'foo' is not one of 'merge_radius', ",
+    ),
     "an unknown device": (["--level", "light", "--device", "tpu"], "tpu"),
     "no GLUE folder": (["--level", "light", "--glue-dir", "no/where", "--task", "rte"], "no/where"),
     "a plan that is none": (["--plan", __file__], "is not an obce plan"),

@@ -3,6 +3,7 @@
 from obce.explain.between import Redundancy, redundancy
 from obce.explain.card import NO_STORY, Card, cards, layer, neuron, page
 from obce.explain.charts import Atlas, Chart, atlas
+from obce.explain.rules import Rules, rules
 from obce.explain.splits import Split, groups, splits, tree
 from obce.explain.stories import Story
 
@@ -12,6 +13,7 @@ __all__ = [
     "Card",
     "Chart",
     "Redundancy",
+    "Rules",
     "Split",
     "Story",
     "atlas",
@@ -21,6 +23,7 @@ __all__ = [
     "neuron",
     "page",
     "redundancy",
+    "rules",
     "splits",
     "tree",
 ]

@@ -43,17 +43,25 @@ function table(caption, head, rows) {
   return element("div", element("table", [element("caption", caption), cells("th", head),
     ...rows.map(row => cells("td", row))]), {class: "wide", tabindex: 0});
 }
+let from = null; // the chart whose unit is open
 function show(parts) {
   const card = document.getElementById("card");
   card.replaceChildren(...[].concat(parts));
   card.focus();
   card.scrollIntoView({block: "nearest"});
 }
+function back() { if (from) from.canvas.focus(); }
+document.getElementById("card").addEventListener("keydown", event => {
+  if (event.key == "Escape") back();
+});
 function open(chart, unit) {
+  from = chart;
   const name = [chart.layer, chart.kind, Math.floor(unit / DATA.chunk)].join("-");
   withCards(name, () => {
     const card = loaded[name][unit % DATA.chunk], shown = Object.entries(card.shown);
-    show([element("h2", card.name), element("p", card.summary), element("p", card.role),
+    const button = element("button", "Back to the unit");
+    button.addEventListener("click", back);
+    show([element("h2", card.name), button, element("p", card.summary), element("p", card.role),
       element("p", said(chart, unit)),
       table("Groups", ["group", "points", "outputs"], card.groups),
       ...(card.stories.length ? [table("Claims", ["", "groups", "follows", "effect", "p (Holm)"],
@@ -146,8 +154,9 @@ def page(data: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}{MORE_STYLE}</style></head><body><main><h1>{title}</h1>"
         f"{_summary(rows)}<h2>Units</h2><p>One square is one unit. Darker: a larger share of its "
-        f"layer's persistence; {marks}. Arrow keys move, Enter or a click opens the unit's card."
-        '</p><p><label>Order of the squares: <select id="order"><option value="number">by number'
+        f"layer's persistence; {marks}. Arrow keys move, Enter or a click opens the unit's card, "
+        'Escape leads back.</p><p><label>Order of the squares: <select id="order">'
+        '<option value="number">by number'
         '</option><option value="share">by share</option></select></label></p>'
         '<div id="charts"></div><section id="card" tabindex="-1" aria-label="Card of a unit">'
         "<p>No unit is open.</p></section></main>"
@@ -171,8 +180,10 @@ def _summary(rows: Sequence[dict[str, Any]]) -> str:
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "<td></td>"
-    if not isinstance(value, float):
-        said = f"{value:,}" if isinstance(value, int) else escape(value)
+    if isinstance(value, str):
+        return f"<td>{escape(value)}</td>"
+    if isinstance(value, int):
+        said = f"{value:,}"
     else:
         said = f"{value:.2f}" if name.startswith("ranks") else f"{100 * value:.0f} %"
     return f'<td class="n">{said}</td>'

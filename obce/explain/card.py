@@ -29,7 +29,7 @@ from obce.explain.splits import Split, branches, groups, on_a_line, splits, tree
 from obce.explain.stories import Story, stories
 from obce.scores import std
 from obce.texts import Text, check_texts
-from obce.units import Group, Shape, find_bert, shape_of
+from obce.units import Group, Shape, dense_bert, find_bert, shape_of
 
 SHOWN = 5  # points from each tail, of the quantiles and of the random sample
 TOLD = 8  # stories that a card names, passed or not
@@ -274,6 +274,7 @@ class _Desk:
     ):  # fmt: skip
         self.model, self.activations, self.points, self.group = model, activations, points, group
         self.classes, self.labels, self.seed, self.device = classes, labels, seed, device
+        self.bert = dense_bert(model)
         self.outputs = activations.cloud(*group, "tokens")  # (units, tokens)
         self.shares = shares[group]
         self.spread = std(self.outputs)
@@ -292,7 +293,7 @@ class _Desk:
             _described(values, parts), homology.h0_deaths(values)[: -BARS - 1 : -1].tolist(),
             self._shown(values, parts), told[:TOLD], len(told),
             float(self.shares[unit]), int((self.shares > self.shares[unit]).sum()) + 1,
-            len(self.shares), readers(self.model, self.group, unit), similar,
+            len(self.shares), readers(self.bert, self.group, unit), similar,
             self._silenced(unit, similar, silenced) if silenced else None, values,
         )  # fmt: skip
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from obce import homology
 from obce.activations import collect
 from obce.layer_scores import persistence_share
 from obce.readings import read
 from obce.texts import Text
-from obce.units import READS, WEIGHTS, Group, dense_bert
+from obce.units import READS, WEIGHTS, Group
 
 SHARE_POINTS = 2048  # tokens in a layer's cloud
 STRONGEST = 6  # weights that a card names
@@ -52,12 +52,15 @@ def shares_of(
     return {group: found[group] / (found[group].sum() or 1.0) for group in groups}
 
 
-def readers(model: PreTrainedModel, group: Group, unit: int) -> dict[str, Any]:
+def readers(bert: BertModel, group: Group, unit: int) -> dict[str, Any]:
     """What reads a unit: the strongest weights on its output.
 
     A value or intermediate unit is read by one map, which writes to the residual stream; a unit of
     ``attention_output`` or ``output`` *is* a direction of the stream, which the next maps read; a
     query is read by the key of the same number, and a key by its query.
+
+    Args:
+        bert: a dense one, from :func:`obce.units.dense_bert`, which checks it once for all units.
 
     Returns:
         ``by``: the kind that reads it; ``to``: what its numbers are; ``strongest``: pairs of a
@@ -67,7 +70,7 @@ def readers(model: PreTrainedModel, group: Group, unit: int) -> dict[str, Any]:
     if kind in PARTNER:
         return {"by": PARTNER[kind], "to": "unit of the same head", "strongest": [[unit, 1.0]],
                 "norm": 1.0}  # fmt: skip
-    layers: Any = dense_bert(model).encoder.layer
+    layers: Any = bert.encoder.layer
     by = {read: place for place, read in READS.items()}.get(kind)
     to = "direction of the residual stream"
     if by is None:

@@ -83,7 +83,7 @@ def silence(
                 run.append(_output(model, bert, inputs).double().cpu())
     order = np.argsort([text for batch in batched for text in batch])
     dense, *others = (torch.cat(run)[order] for run in outputs)
-    compare = _compare_vectors if bert is model else _compare_predictions
+    compare = _compare_vectors if bert is model else compare_predictions
     return [
         Silence(tuple(map(int, units)), *compare(dense, each))
         for units, each in zip(runs, [dense, *others], strict=True)
@@ -101,7 +101,14 @@ def _compare_vectors(dense: torch.Tensor, other: torch.Tensor) -> tuple[np.ndarr
     return (1 - cosine).clamp(min=0).numpy(), np.zeros(len(dense))
 
 
-def _compare_predictions(dense: torch.Tensor, other: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def compare_predictions(dense: torch.Tensor, other: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Divergence and prediction of each text, as in :class:`Silence`, of float64 (texts, logits).
+
+    >>> dense, other = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> divergence, prediction = compare_predictions(dense.double(), other.double())
+    >>> divergence.round(3).tolist(), prediction.tolist()
+    ([0.12], [1])
+    """
     if dense.shape[1] == 1:
         variance = dense.var(unbiased=False).clamp(min=1e-12)
         return ((other - dense)[:, 0] ** 2 / variance).numpy(), other[:, 0].numpy()

@@ -102,7 +102,10 @@ def atlas(rows: Sequence[dict[str, Any]], figsize: tuple[float, float] = (7, 4))
                     *zip(*found, strict=True), marker=marker, color=DARK, markerfacecolor=fill,
                     linewidth=0.8, label=f"{name}, {kind}",
                 )  # fmt: skip
-        axes.set_xlabel("rank correlation" if names is ranks else "% of the units")
+        axes.set_xlabel(
+            "% of the units" if names is told else
+            "% that stay" if names is kept else "rank correlation"
+        )  # fmt: skip
         axes.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.2))
         axes.spines[["top", "right"]].set_visible(False)
     first = figure.axes[0]

@@ -18,13 +18,24 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import expit, log_softmax, logit, softmax
 from scipy.stats import binomtest, entropy, linregress, pearsonr, spearmanr
+from scipy.special import expit, logit, softmax
+from scipy.stats import (
+    binomtest,
+    entropy,
+    linregress,
+    pearsonr,
+    rankdata,
+    spearmanr,
+)
 from sklearn.linear_model import Ridge
+from sklearn.metrics import cohen_kappa_score
 from transformers import BertConfig, BertModel
 
 import obce
 from obce import homology
 from obce.book import exercises
 from obce.running.teaching import prediction_loss
+from obce.explain.rules import longest_bar
 
 CHECKERS = {name: getattr(exercises, name) for name in exercises.__all__}
 
@@ -54,6 +65,22 @@ def flood(points, scale):
     return count
 
 
+def longest_gap(values, least):
+    points = np.sort(values)
+    gaps = np.diff(points)
+    start = least - 1 + int(np.argmax(gaps[least - 1 : len(points) - least]))
+    return points[start] + gaps[start] / 2
+
+
+def count_trees(leaves, questions):
+    if leaves == 1:
+        return 2
+    return questions * sum(
+        count_trees(first, questions) * count_trees(leaves - first, questions)
+        for first in range(1, leaves)
+    )
+
+
 def kullback_leibler(dense, small):
     p, q = softmax(dense, axis=1), softmax(small, axis=1)
     return np.mean(entropy(p, q, axis=1))
@@ -65,6 +92,42 @@ def parameters(h, i):
 
 def share_of_two_kinds(h, i, keep):
     return (1 - keep) * parameters(h, i) / ((h + i) * (2 * h + 1))
+
+
+def places(shares):
+    return np.argsort(np.argsort(-shares))
+
+
+def both_have(x, y):
+    return [unit for unit in range(len(x)) if np.isfinite(x[unit] + y[unit])]
+
+
+def moves(x, y):
+    """Unit -> by how much its place among those that both have differs, counted one by one."""
+    there = both_have(x, y)
+    return {
+        unit: abs(sum(x[other] > x[unit] for other in there)
+                  - sum(y[other] > y[unit] for other in there))
+        for unit in there
+    }  # fmt: skip
+
+
+def pooled_gap(tables):
+    told, untold = np.sum(tables, axis=0)
+    return 100 * (told[0] / sum(told) - untold[0] / sum(untold))
+
+
+def gaps_of(tables):
+    return np.array([100 * (a / (a + b) - c / (c + d)) for (a, b), (c, d) in tables])
+
+
+def expected_and_more(tables):
+    """The same difference by what stays beyond what is expected, as Mantel and Haenszel have it."""
+    excess = weight = 0
+    for (a, b), (c, d) in tables:
+        n = a + b + c + d
+        excess, weight = excess + a - (a + b) * (a + c) / n, weight + (a + b) * (c + d) / n
+    return 100 * excess / weight
 
 
 def joint(x, missing, penalty):
@@ -405,6 +468,33 @@ def held(parts, process):
     return slice(process * units // processes, (process + 1) * units // processes)
 
 
+def cohen(first, second):
+    """Cohen's kappa, as scikit-learn has it."""
+    return cohen_kappa_score(first, second)
+
+
+def along(start, end, steps):
+    """Integrated gradients of a product, step by step."""
+    found = np.zeros(len(start))
+    for k in range(steps):
+        at = start + (k + 0.5) / steps * (end - start)
+        for i in range(len(start)):
+            found[i] += (end[i] - start[i]) * np.prod(np.delete(at, i)) / steps
+    return found
+
+
+def exactly(start, end):
+    """The same by integrals of polynomials."""
+    way = [np.polynomial.Polynomial([a, b - a]) for a, b in zip(start, end, strict=True)]
+    found = []
+    for i in range(len(way)):
+        others = np.polynomial.Polynomial([1.0])
+        for j in range(len(way)):
+            others = others if i == j else others * way[j]
+        found.append((end[i] - start[i]) * others.integ()(1))
+    return found
+
+
 # checker, a wrong answer, a part of what is said to it
 WRONG = [
     # chapter 1
@@ -468,6 +558,11 @@ WRONG = [
         "the least of one above the greatest",
     ),
     ("without_noise", lambda x, y: across(x, y), "over the root of the product"),
+    # does it hold
+    ("verdict_of", lambda low, high, worth: 1 if low > 0 else 0, "surely too small"),
+    ("f1_of", lambda truth, said: (truth == said).mean(), "nothing is counted"),
+    ("kappa_of", lambda first, second: (first == second).mean(), "product of their shares"),
+    ("gradients_of_product", lambda start, end: end * np.prod(end), "changes along the way"),
     # whitening
     ("gap_ratio", lambda values, place, k: np.diff(np.sort(values))[place], "instead of 3"),
     ("needed_ratio", lambda: 12 * (8000 ** (1 / 12) - 1), "the probability doubles"),
@@ -476,6 +571,24 @@ WRONG = [
     ("groups_that_count", lambda: "C, D", "a cut that is set by eye"),
     ("expected_false", lambda: 0.05, "for one unit"),
     ("superfluous", lambda groups: len(np.unique(groups)) / len(groups), "So many units stay"),
+    # rules
+    ("inner_bar", lambda v, least: longest_gap(v, 1), "`least` points on its left"),
+    ("trees_with_leaves", lambda k, f: f ** (k - 1) * 2**k, "Shapes times"),
+    ("texts_enough", lambda: 59, "here are 1,024"),
+    # what compression does
+    ("paired_gaps", lambda numbers: numbers[:, 1::2] - numbers[:, 0::2], "the woman's less"),
+    ("two_sided", lambda draws: np.mean(draws <= 0), "double"),
+    (
+        "at_equal_divergence",
+        lambda divergences, sizes, level: np.interp(level, divergences, sizes),
+        "over np.log",
+    ),
+    ("odds_and_interval", lambda a, b, c, d: [a * d / (b * c)] * 3, "belongs to the logarithm"),
+    ("what_a_gap_says", lambda: "ABD", "no proof that people are treated alike"),
+    # the atlas
+    ("kept_blindly", lambda n, k, s: sum(s) * sum(k) / sum(n), "with the same probability"),
+    ("moved_most", lambda x, y: np.abs(x - y).argmax(), "rank the others in both"),
+    ("points_more", lambda tables: pooled_gap(tables), "within each stratum first"),
     # chapter 9
     ("queries_and_keys", lambda: 2 / 6, "the maps differ in size"),
     ("survivors", lambda scores, k: np.sort(np.argsort(-scores, kind="stable")[:k]), "of equal"),
@@ -530,6 +643,90 @@ WRONG = [
 
 # checker -> answers that are right, in other forms and by other ways than the book's
 RIGHT = {
+    "inner_bar": [
+        longest_gap,
+        lambda v, least: max(
+            (b - a, (a + b) / 2) for a, b in pairwise(sorted(v)[least - 1 : len(v) - least + 1])
+        )[1],
+        longest_bar,
+    ],
+    "trees_with_leaves": [
+        lambda k, f: math.comb(2 * k - 2, k - 1) // k * f ** (k - 1) * 2**k,
+        lambda k, f: count_trees(k, f),
+        lambda k, f: (
+            math.factorial(2 * k - 2)
+            / math.factorial(k)
+            / math.factorial(k - 1)
+            * float(f) ** (k - 1)
+            * 2**k
+        ),
+    ],
+    "texts_enough": [
+        194,
+        lambda: math.ceil(math.log(0.05 / 1024) / math.log(0.95)),
+        lambda: next(n for n in range(1, 999) if 1024 * 0.95**n <= 0.05),
+    ],
+    "paired_gaps": [
+        lambda x: x[:, 0::2] - x[:, 1::2],
+        lambda x: -np.diff(x.reshape(len(x), -1, 2), axis=2)[:, :, 0],
+        lambda x: [[row[i] - row[i + 1] for i in range(0, len(row), 2)] for row in x],
+    ],
+    "two_sided": [
+        lambda d: min(1, 2 * (min((d <= 0).sum(), (d >= 0).sum()) + 1) / (len(d) + 1)),
+        lambda d: float(min(1.0, 2 * (1 + min(np.sum(-d >= 0), np.sum(d >= 0))) / (d.size + 1))),
+        lambda d: min(
+            1,
+            min(2 * (1 + sum(x <= 0 for x in d)), 2 * (1 + sum(x >= 0 for x in d))) / (1 + len(d)),
+        ),
+    ],
+    "at_equal_divergence": [
+        lambda d, s, level: np.interp(np.log(level), np.log(d), s),
+        lambda d, s, level: np.interp(np.log10(level), np.log10(d), s),
+        lambda d, s, level: (
+            lambda i: s[i] + (s[i + 1] - s[i]) * np.log(level / d[i]) / np.log(d[i + 1] / d[i])
+        )(np.searchsorted(d, level) - 1),
+    ],
+    "odds_and_interval": [
+        lambda a, b, c, d: [
+            np.exp(np.log(a * d / b / c) + z * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d))
+            for z in (0, -1.96, 1.96)
+        ],
+        lambda a, b, c, d: (lambda r, w: (r, r / w, r * w))(
+            a / b / (c / d), math.exp(1.96 * math.sqrt(1 / a + 1 / b + 1 / c + 1 / d))
+        ),
+        lambda a, b, c, d: (
+            a
+            * d
+            / (b * c)
+            * np.exp(np.array([0, -1, 1]) * 1.959964 * (1 / a + 1 / b + 1 / c + 1 / d) ** 0.5)
+        ),
+    ],
+    "what_a_gap_says": ["BD", lambda: "d, b", lambda: ["B", "D"]],
+    # does it hold
+    "verdict_of": [
+        lambda low, high, worth: -1 if high < worth else 1 if low > 0 else 0,
+        lambda low, high, worth: int(high >= worth and low > 0) - int(high < worth),
+        lambda low, high, worth: float(np.select([high < worth, low > 0], [-1, 1], 0)),
+    ],
+    "f1_of": [
+        lambda truth, said: 2 * (truth & said).sum() / (truth.sum() + said.sum()),
+        lambda truth, said: 2 * np.mean(truth * said) / (np.mean(truth) + np.mean(said)),
+        lambda truth, said: (
+            (truth & said).sum() / ((truth & said).sum() + 0.5 * (truth != said).sum())
+        ),
+    ],
+    "kappa_of": [
+        cohen,
+        lambda first, second: (
+            1 - (first != second).mean() / (first[:, None] != second[None]).mean()
+        ),
+        lambda first, second: float(np.float64(cohen(first.tolist(), second.tolist()))),
+    ],
+    "gradients_of_product": [
+        lambda start, end: along(start, end, 500),
+        lambda start, end: along(start, end, 2000).tolist(),
+        lambda start, end: exactly(start, end),
+    ],
     "gap_ratio": [
         lambda v, i, k: (lambda g: g[i] / max(g[i - k : i].mean(), g[i + 1 : i + 1 + k].mean()))(
             np.diff(np.sort(v))
@@ -562,6 +759,32 @@ RIGHT = {
         lambda g: 1 - len(np.unique(g)) / len(g),
         lambda g: 1 - len(set(g.tolist())) / len(g),
         lambda g: (len(g) - len({int(x) for x in g})) / len(g),
+    ],
+    # the atlas
+    "kept_blindly": [
+        lambda n, k, s: sum(each * kept / units for units, kept, each in zip(n, k, s, strict=True)),
+        lambda n, k, s: float(np.dot(np.divide(k, n), s)),
+        lambda n, k, s: np.sum(s * (1 - np.subtract(n, k) / n)),
+    ],
+    "moved_most": [
+        lambda x, y: max(moves(x, y), key=moves(x, y).get),
+        lambda x, y: (lambda t: t[np.abs(places(x[t]) - places(y[t])).argmax()])(both_have(x, y)),
+        lambda x, y: (lambda t: t[np.abs(rankdata(x[t]) - rankdata(y[t])).argmax()])(
+            np.flatnonzero(~np.isnan(x * y))
+        ),
+    ],
+    "points_more": [
+        expected_and_more,
+        lambda t: np.average(
+            gaps_of(t), weights=t[:, 0].sum(1) * t[:, 1].sum(1) / t.sum(axis=(1, 2))
+        ),
+        lambda t: (
+            sum(
+                gap / (1 / sum(told) + 1 / sum(not_told))
+                for gap, (told, not_told) in zip(gaps_of(t), t, strict=True)
+            )
+            / sum(1 / (1 / sum(told) + 1 / sum(not_told)) for told, not_told in t)
+        ),
     ],
     # chapter 1
     "components_at": [
@@ -990,6 +1213,92 @@ RIGHT = {
 
 # checker -> wrong answers that somebody may well give; WRONG has one more of each
 ALSO_WRONG = {
+    "inner_bar": [
+        lambda v, least: longest_gap(v, 1),
+        lambda v, least: np.median(v),
+        lambda v, least: longest_gap(v, least + 1) if len(v) > 2 * least + 1 else 0.0,
+        lambda v, least: np.diff(np.sort(v))[least - 1 : len(v) - least].max(),
+        lambda v, least: (v[least - 1] + v[least]) / 2,
+    ],
+    "trees_with_leaves": [
+        lambda k, f: f ** (k - 1) * 2**k,
+        lambda k, f: math.comb(2 * k - 2, k - 1) // k * f ** (k - 1),
+        lambda k, f: math.comb(2 * k, k) // (k + 1) * f**k * 2 ** (k + 1),
+        lambda k, f: 2**k,
+        lambda k, f: math.comb(2 * k - 2, k - 1) // k * f**k * 2**k,
+    ],
+    "texts_enough": [59, 193, 193.538, lambda: 1024, "many"],
+    "paired_gaps": [
+        lambda x: x[:, : x.shape[1] // 2] - x[:, x.shape[1] // 2 :],
+        lambda x: np.abs(x[:, 0::2] - x[:, 1::2]),
+        lambda x: (x[:, 0::2] - x[:, 1::2]).mean(),
+        lambda x: np.diff(x, axis=1),
+        lambda x: x[0::2] - x[1::2],
+    ],
+    "two_sided": [
+        lambda d: 2 * min(np.mean(d <= 0), np.mean(d >= 0)),
+        lambda d: (min((d <= 0).sum(), (d >= 0).sum()) + 1) / (len(d) + 1),
+        lambda d: 2 * ((d <= 0).sum() + 1) / (len(d) + 1),
+        lambda d: 2 * (min((d <= 0).sum(), (d >= 0).sum()) + 1) / (len(d) + 1),
+        lambda d: min(1, 2 * (max((d <= 0).sum(), (d >= 0).sum()) + 1) / (len(d) + 1)),
+    ],
+    "at_equal_divergence": [
+        lambda d, s, level: s[np.abs(d - level).argmin()],
+        lambda d, s, level: np.exp(np.interp(np.log(level), np.log(d), np.log(s + 1e-12))),
+        lambda d, s, level: np.mean(s),
+        lambda d, s, level: np.interp(np.log(level), d, s),
+        lambda d, s, level: np.interp(level, np.log(d), s),
+    ],
+    "odds_and_interval": [
+        lambda a, b, c, d: [a * d / (b * c)],
+        lambda a, b, c, d: [
+            (a / (a + b)) / (c / (c + d)) * np.exp(z * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d))
+            for z in (0, -1.96, 1.96)
+        ],
+        lambda a, b, c, d: [
+            a * d / (b * c) + z * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d) for z in (0, -1.96, 1.96)
+        ],
+        lambda a, b, c, d: [
+            a * d / (b * c) * np.exp(z * (1 / a + 1 / b + 1 / c + 1 / d)) for z in (0, -1.96, 1.96)
+        ],
+        lambda a, b, c, d: [
+            a * d / (b * c) * np.exp(z * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d))
+            for z in (0, -1.645, 1.645)
+        ],
+    ],
+    "what_a_gap_says": ["B", "ABD", "BCD", lambda: "BDE", lambda: "F"],
+    # does it hold
+    "verdict_of": [
+        lambda low, high, worth: 1 if low > 0 else -1,
+        lambda low, high, worth: 1 if low > worth else -1 if high < worth else 0,
+        lambda low, high, worth: 1 if low > 0 else -1 if high < 0 else 0,
+        lambda low, high, worth: 1 if (low + high) / 2 > worth else -1,
+        0,
+    ],
+    "f1_of": [
+        lambda truth, said: (truth & said).sum() / said.sum(),
+        lambda truth, said: (truth & said).sum() / truth.sum(),
+        lambda truth, said: (truth & said).sum() / (truth | said).sum(),
+        lambda truth, said: 2 * (truth & said).sum() / len(truth),
+        lambda truth, said: 1.0,
+    ],
+    "kappa_of": [
+        lambda first, second: (first == second).mean() - (first[:, None] == second[None]).mean(),
+        lambda first, second: np.corrcoef(first, second)[0, 1],
+        lambda first, second: 2 * (first == second).mean() - 1,
+        lambda first, second: 1 - (first == second).mean(),
+        lambda first, second: 1.0,
+    ],
+    "gradients_of_product": [
+        lambda start, end: (end - start) * [np.prod(np.delete(end, i)) for i in range(len(end))],
+        lambda start, end: np.full(len(start), (np.prod(end) - np.prod(start)) / len(start)),
+        lambda start, end: [
+            np.prod(end) - np.prod(np.where(np.arange(len(end)) == i, start, end))
+            for i in range(len(end))
+        ],
+        lambda start, end: -along(start, end, 500),
+        lambda start, end: end - start,
+    ],
     "gap_ratio": [
         lambda v, i, k: np.diff(np.sort(v))[i],
         lambda v, i, k: np.diff(np.sort(v))[i] / np.diff(np.sort(v)).mean(),
@@ -1022,6 +1331,28 @@ ALSO_WRONG = {
         lambda g: len(g) - len(np.unique(g)),
         lambda g: 1 - (max(g) + 1) / len(g),
         lambda g: 0.5,
+    ],
+    # the atlas
+    "kept_blindly": [
+        lambda n, k, s: sum(s) * np.mean(np.divide(k, n)),
+        lambda n, k, s: np.minimum(k, s).sum(),
+        lambda n, k, s: np.divide(np.multiply(k, s), n),
+        lambda n, k, s: sum(k),
+        lambda n, k, s: sum(np.multiply(s, k)),
+    ],
+    "moved_most": [
+        lambda x, y: np.abs(places(x) - places(y)).argmax(),
+        lambda x, y: (lambda t: np.abs(places(x[t]) - places(y[t])).argmax())(both_have(x, y)),
+        lambda x, y: (lambda t: t[np.abs(places(x)[t] - places(y[t])).argmax()])(both_have(x, y)),
+        lambda x, y: (lambda t: t[(places(x[t]) - places(y[t])).argmax()])(both_have(x, y)),
+        lambda x, y: max(moves(x, y).values()),
+    ],
+    "points_more": [
+        lambda t: gaps_of(t).mean(),
+        lambda t: np.average(gaps_of(t), weights=t.sum(axis=(1, 2))),
+        lambda t: expected_and_more(t) / 100,
+        lambda t: -expected_and_more(t),
+        lambda t: np.average(gaps_of(t), weights=t[:, 0].sum(1)),
     ],
     # chapter 1
     "components_at": [

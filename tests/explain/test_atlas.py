@@ -95,7 +95,7 @@ def test_a_compressed_model_stands_where_its_units_came_from(whole):
     assert drawn.numbers["ranks as in before"] == pytest.approx(1)
     assert drawn.numbers["persistence kept"] == pytest.approx(drawn.shares[kept].sum())
     assert [axes.get_xlabel() for axes in found.figure().axes] == [
-        "% of the units", "% of the units", "rank correlation"
+        "% of the units", "% that stay", "rank correlation"
     ]  # fmt: skip
 
 

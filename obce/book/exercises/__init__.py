@@ -4,6 +4,7 @@
 the first that fails beside what was expected. Nothing is raised: a wrong answer is no error.
 """
 
+from obce.book.exercises.atlas import kept_blindly, moved_most, points_more
 from obce.book.exercises.budgets import one_budget, share_that_goes, small_step
 from obce.book.exercises.cards import (
     expected_false,
@@ -14,6 +15,7 @@ from obce.book.exercises.cards import (
     superfluous,
     what_a_card_says,
 )
+from obce.book.exercises.holds import f1_of, gradients_of_product, kappa_of, verdict_of
 from obce.book.exercises.large import (
     busiest_process,
     bytes_sent,
@@ -50,6 +52,13 @@ from obce.book.exercises.neurons import (
     smaller_side,
     texts_cloud,
 )
+from obce.book.exercises.people import (
+    at_equal_divergence,
+    odds_and_interval,
+    paired_gaps,
+    two_sided,
+    what_a_gap_says,
+)
 from obce.book.exercises.points import (
     bottleneck_h0,
     components_at,
@@ -76,6 +85,7 @@ from obce.book.exercises.results import (
     repair_gains,
     survivors,
 )
+from obce.book.exercises.rules import inner_bar, texts_enough, trees_with_leaves
 from obce.book.exercises.shares import (
     heard,
     share_of_copies,
@@ -92,6 +102,7 @@ from obce.book.exercises.surgery import (
 from obce.book.exercises.topology import by_chance, divergence, holm, sign_test
 
 __all__ = [
+    "at_equal_divergence",
     "beyond_the_draws",
     "bottleneck_h0",
     "busiest_process",
@@ -112,16 +123,21 @@ __all__ = [
     "equal_radius",
     "even_length",
     "expected_false",
+    "f1_of",
     "freed_by",
     "gap_bounds",
     "gap_ratio",
+    "gradients_of_product",
     "groups_that_count",
     "half_of_two_kinds",
     "hard_to_certify",
     "heard",
     "holm",
+    "inner_bar",
     "intensity",
+    "kappa_of",
     "keep_encoder",
+    "kept_blindly",
     "last_edge",
     "layer_parameters",
     "left_in_attention",
@@ -129,13 +145,17 @@ __all__ = [
     "masked_mean",
     "megabytes",
     "moved_deaths",
+    "moved_most",
     "multiply_adds",
     "needed_ratio",
+    "odds_and_interval",
     "one_budget",
     "other_unit",
+    "paired_gaps",
     "pairs_that_count",
     "permutation_p",
     "phi_of_table",
+    "points_more",
     "polygon_deaths",
     "predicted_radii",
     "probe",
@@ -164,11 +184,16 @@ __all__ = [
     "taken_over",
     "teacher_gradient",
     "texts_cloud",
+    "texts_enough",
     "token_weights",
+    "trees_with_leaves",
     "two_halves",
+    "two_sided",
     "two_silences",
     "units_for_half",
+    "verdict_of",
     "what_a_card_says",
+    "what_a_gap_says",
     "without_each",
     "without_noise",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from obce.book.exercises.check import Answer, compare_function, compare_number, returned, say
+from obce.book.exercises.check import Answer, compare_function, compare_number, letters, returned
 
 
 def gap_ratio(answer: Answer) -> None:
@@ -53,7 +53,7 @@ def phi_of_table(answer: Answer) -> None:
 
 def what_a_card_says(answer: Any) -> None:
     """Which of the claims A to E a card supports, as a string of letters."""
-    _letters(
+    letters(
         answer, "BD",
         {"A": "a story tells what a side contains, not what the model uses it for.",
          "B": "this is what precision says.",
@@ -65,7 +65,7 @@ def what_a_card_says(answer: Any) -> None:
 
 def groups_that_count(answer: Any) -> None:
     """In which of the clouds A to D the number of groups may be called the number of stories."""
-    _letters(
+    letters(
         answer, "C",
         {"A": "the same token at the same place was counted many times: no independent points.",
          "B": "the level holds for each unit; among 1,536 units at 0.05 some 77 may be wrong.",
@@ -89,16 +89,3 @@ def superfluous(answer: Answer) -> None:
         [(np.array([0, 0, 0, 1]),), (np.array([5, 2, 9]),), (np.array([3, 1, 3, 1, 1, 1]),)],
         hint="How many groups are there? So many units stay.",
     )
-
-
-def _letters(answer: Any, right: str, why: dict[str, str]) -> None:
-    given = returned(answer)
-    if given is None:
-        return
-    letters = {letter for letter in str(given).upper() if letter.isalpha()}
-    for letter in sorted(letters ^ set(right)):
-        if letter not in why:
-            return say(f"there is no {letter}: give letters of {', '.join(why)}.")
-        verb = "does not belong" if letter in letters else "is missing"
-        return say(f"{letter} {verb}: {why[letter]}")
-    return say(None)

@@ -117,3 +117,17 @@ def returned(answer: Any) -> Any:
         say("the function returns nothing so far.")
         return None
     return given
+
+
+def letters(answer: Any, right: str, why: dict[str, str]) -> None:
+    """Compare a set of letters with ours; ``why`` says of each letter what it stands for."""
+    given = returned(answer)
+    if given is None:
+        return
+    letters = {letter for letter in str(given).upper() if letter.isalpha()}
+    for letter in sorted(letters ^ set(right)):
+        if letter not in why:
+            return say(f"there is no {letter}: give letters of {', '.join(why)}.")
+        verb = "does not belong" if letter in letters else "is missing"
+        return say(f"{letter} {verb}: {why[letter]}")
+    return say(None)

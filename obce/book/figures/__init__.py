@@ -5,8 +5,10 @@ returns HTML. What the package draws for its users is here too, so that a chapte
 all its figures.
 """
 
+from obce.book.figures.atlas import by_share, differences, network
 from obce.book.figures.buckets import buckets_on_a_line, memory_by_tokens, shares_by_buckets
 from obce.book.figures.budgets import budget_slider, kept_by_layer
+from obce.book.figures.holds import silence_curves
 from obce.book.figures.layers import dots_with_ranges, layer_table
 from obce.book.figures.milliseconds import predicted_and_measured, roofline
 from obce.book.figures.neurons import (
@@ -23,6 +25,7 @@ from obce.book.figures.neurons import (
     what_goes_with_a_unit,
     where_parameters_are,
 )
+from obce.book.figures.people import gaps_by_word, ratios_with_intervals, sizes_by_divergence
 from obce.book.figures.points import (
     barcode,
     cloud_on_a_line,
@@ -44,6 +47,7 @@ from obce.book.figures.results import (
     sizes_and_scores,
     trial_rows,
 )
+from obce.book.figures.rules import fidelity_by_leaves, two_cuts
 from obce.book.figures.shares import (
     edges_and_legs,
     held_by_units,
@@ -63,16 +67,20 @@ __all__ = [
     "beside_random",
     "buckets_on_a_line",
     "budget_slider",
+    "by_share",
     "chance",
     "cloud_on_a_line",
     "cut_matrices",
     "dendrogram_and_barcode",
     "diagram",
+    "differences",
     "discs",
     "dots_with_ranges",
     "epochs_of_students",
     "edges_and_legs",
     "errors_by_ridge",
+    "fidelity_by_leaves",
+    "gaps_by_word",
     "growing_discs",
     "held_by_units",
     "kept_by_layer",
@@ -84,6 +92,7 @@ __all__ = [
     "matching",
     "memory_by_tokens",
     "method_in_one_picture",
+    "network",
     "noise_slider",
     "one_unit_by_another",
     "outputs_and_middles",
@@ -92,6 +101,7 @@ __all__ = [
     "ragged_heatmap",
     "rank_matrix",
     "recovered",
+    "ratios_with_intervals",
     "roofline",
     "save",
     "scores_by_layer",
@@ -100,6 +110,8 @@ __all__ = [
     "shares_by_buckets",
     "shares_of_dense",
     "sizes_and_scores",
+    "sizes_by_divergence",
+    "silence_curves",
     "sliding_scale",
     "sorted_maxima",
     "spanning_tree",
@@ -111,6 +123,7 @@ __all__ = [
     "total_by_power",
     "trial_rows",
     "two_classes",
+    "two_cuts",
     "two_fractions",
     "use_book_style",
     "what_goes_with_a_unit",
