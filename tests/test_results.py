@@ -174,6 +174,8 @@ def test_differences_of_rules_are_of_the_same_texts():
     assert rules.paired(one, one)["p"] == 1
     record = {"families against each other": {"x": {"dense": {"p": 0.03}}}, "smaller - dense": {}}
     assert rules.correct({"a": record, "b": {**record, "smaller - dense": {"p": 0.9}}}) == 3
+
+
 def test_the_record_of_what_holds_is_as_it_was_written_and_its_claims_follow_from_its_numbers():
     holds = script("holds")
     record = load_sealed(holds.RECORD)
@@ -241,6 +243,8 @@ def test_groups_of_two_corpora_agree_by_either_method_and_two_normals_are_two():
         assert len(set(labels(np.array([-1.0, 0.5])))) == 1
         assert len(set(labels(np.array([0.0, 20.0])))) == 2
     assert [method(values[:300])[0] for method in (holds.by_barcode, holds.by_mixture)] == [1, 1]
+
+
 def test_the_record_of_the_atlas_is_as_it_was_written_and_adds_up():
     atlas = script("atlas")
     record = load_sealed(atlas.RECORD)

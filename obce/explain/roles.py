@@ -60,7 +60,7 @@ def readers(bert: BertModel, group: Group, unit: int) -> dict[str, Any]:
     query is read by the key of the same number, and a key by its query.
 
     Args:
-        bert: a dense one, from :func:`obce.units.dense_bert`, which checks it once for all units.
+        bert: a dense one, from ``obce.units.dense_bert``, which checks it once for all units.
 
     Returns:
         ``by``: the kind that reads it; ``to``: what its numbers are; ``strongest``: pairs of a

@@ -17,8 +17,6 @@ from persim import bottleneck
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import expit, log_softmax, logit, softmax
-from scipy.stats import binomtest, entropy, linregress, pearsonr, spearmanr
-from scipy.special import expit, logit, softmax
 from scipy.stats import (
     binomtest,
     entropy,
@@ -34,8 +32,8 @@ from transformers import BertConfig, BertModel
 import obce
 from obce import homology
 from obce.book import exercises
-from obce.running.teaching import prediction_loss
 from obce.explain.rules import longest_bar
+from obce.running.teaching import prediction_loss
 
 CHECKERS = {name: getattr(exercises, name) for name in exercises.__all__}
 
