@@ -46,8 +46,8 @@ HERE = "pathlib.Path(sys.argv[1])"
 
 
 def test_killed_jobs_lose_nothing(tmp_path):
-    counts = counted("kills", f"kills.kill_jobs(5, 3, {HERE})", tmp_path)
-    assert counts["kills"].keys() == kills.SIGNALS.keys()
+    counts = counted("kills", f"kills.kill_jobs(3, 3, {HERE})", tmp_path)
+    assert counts["kills"] == dict.fromkeys(sorted(kills.SIGNALS), 1)
 
 
 @pytest.mark.long

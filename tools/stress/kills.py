@@ -146,7 +146,7 @@ def kill_jobs(kills: int, seed: int, folder: Path, name: str | None = None) -> d
     """Kill jobs at random moments, ``kills`` times in all, and let each finish.
 
     Args:
-        name: one of SIGNALS; by default each kill draws one.
+        name: one of SIGNALS; by default they take turns.
 
     Returns:
         counts: ``jobs``, ``kills`` by signal, ``jobs_lost`` (which the same command did not bring
@@ -163,7 +163,7 @@ def kill_jobs(kills: int, seed: int, folder: Path, name: str | None = None) -> d
         counts["jobs"] += 1
         status = None
         while status != 0 and by_signal.total() < kills:
-            chosen = name or chance.choice(sorted(SIGNALS))
+            chosen = name or sorted(SIGNALS)[by_signal.total() % len(SIGNALS)]
             child = current.start()
             status = wait(child, chance.uniform(0, length))
             if status is not None:
