@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
+from finetuning import TASK, short  # beside this file
 from transformers import PreTrainedModel
 
 import obce
@@ -26,17 +27,10 @@ from obce.running.records import environment, load_record, save_record
 from obce.study.measures import divergences
 
 RECORD = Path(__file__).parent / "recovery.json"
-TASK, SEEDS, KEEP = "mini-sentiment", range(5), 0.2
+SEEDS, KEEP = range(5), 0.2
 DENSE_RATE, RATE, BATCH = 2e-4, 1e-4, 16
 EPOCHS = {60: 6, 360: 2}  # of students, by the rows that they learn from
 TEACHERS = ("labels", "teacher")
-
-
-def short(split: str) -> Dataset:
-    """The reviews of fewer than ten words."""
-    rows = tasks.load(TASK, split)
-    texts = tasks.texts(rows)
-    return rows.select([i for i, text in enumerate(texts) if len(text.split()) < 10])
 
 
 def measured(seed: int) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def how_good() -> str:
             *(size + way for size in SIZES for way in WAYS),
         ]
     ]
-    kept: list[list[float]] = [[] for _ in rows[0][3:]]
+    kept: list[list[tuple[float, float]]] = [[] for _ in rows[0][3:]]
     for row in report["rows"]:
         task, (dense,) = row["task"], row["dense"]["0"]
         cells = []
@@ -151,14 +151,19 @@ def how_good() -> str:
                 continue
             cells.append(f"{100 * found[0]['value']:.1f} ({found[0]['divergence']:.3f})")
             if found[0]["log_divergence"] is not None:
-                kept[place].append(found[0]["value"] / dense)
+                kept[place].append((found[0]["value"], dense))
         metric = METRICS[row["metric"]]
         again = control["per_task"].get(task)
         again = "" if again is None else f"{100 * again['value']:.1f}"
         rows.append([f"{task}: {metric}", f"{100 * dense:.1f}", again, *cells])
     whole = max(map(len, kept))
-    means = [f"{100 * sum(each) / whole:.1f} %" if len(each) == whole else "" for each in kept]
-    rows.append([f"kept, mean of {whole} tasks", "100 %", "", *means])
+    shares = [
+        f"{100 * sum(value for value, _ in each) / sum(dense for _, dense in each):.1f} %"
+        if len(each) == whole
+        else ""
+        for each in kept
+    ]
+    rows.append([f"kept of the mean of {whole} tasks", "100 %", "", *shares])
     used = [f"{row['task']} {row['train'][0]:,} of {row['train'][1]:,}" for row in report["rows"]]
     note = [
         "Each cell: the metric, and in brackets the divergence from the dense model (0: equal "
@@ -169,7 +174,7 @@ def how_good() -> str:
         "differences of a point or two say nothing.",
         f"The embedded MiniLM; all rows of dev. Training rows: {', '.join(used)}. Made from "
         "`results/study/how-good`.",
-        *(f"Left out of the mean: {remark}." for remark in report["remarks"]),
+        *(f"Remark: {remark}." for remark in report["remarks"]),
     ]
     return "\n".join([markdown_table(rows), "", *note, ""])
 
