@@ -5,100 +5,15 @@ from itertools import product
 from pathlib import Path
 
 from obce.base.files import replacing
-from obce.running.records import load_record, save_record, stages_of
+from obce.book import glue
+from obce.book.glue import on_glue
+from obce.running.records import load_record, save_record
 from obce.running.tables import markdown_table
 from obce.study.report import report_of, short
 from obce.tasks import METRICS
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-TRIALS = ("sst2", "stsb")
-TASKS = ("sst2", "cola", "mrpc", "stsb", "rte")
-
-
-def section() -> str:
-    """The table of results and what has to be known of it, in Markdown."""
-    rows = [
-        [
-            *("task: metric, %", "dense", "cut", "cut, repaired", "and fine-tuned"),
-            *("parameters, M", "encoder, M", "s / 1,000 texts"),
-        ]
-    ]
-    notes = []
-    for task in TASKS:
-        record = load_record(HERE / f"compress_{task}.json")
-        stages, sizes, timing = stages_of(record), record["parameters"], record["timing"]
-        metrics = list(stages["dense"]["metrics"])
-        rows.append(
-            [
-                f"{task}: {' / '.join(METRICS[metric] for metric in metrics)}",
-                *(
-                    " / ".join(f"{100 * stage['metrics'][metric]:.1f}" for metric in metrics)
-                    for stage in stages.values()
-                ),
-                *(
-                    " → ".join(f"{sizes[name][part] / 1e6:.2f}" for name in ("dense", "compressed"))
-                    for part in ("total", "encoder")
-                ),
-                " → ".join(f"{timing[name]['median']:.2f}" for name in ("dense", "compressed")),
-            ]
-        )
-        first, again, dense = record["tuning"], record["tuning_again"], stages["dense"]
-        notes.append(
-            f"{task} {first['rows_used']:,} of {first['rows_official']:,} training rows, "
-            f"{first['epochs']:g} + {again['epochs']:g} epochs, {dense['rows_used']:,} dev rows"
-        )
-    plan, cpu, how = record["plan"], dense["environment"]["cpu"], timing["dense"]
-    facts = [
-        f"One run each, seed {dense['seed']}: differences of a point or two say nothing.",
-        "The embedded 6-layer MiniLM, dev split.",
-        f"Score: {plan['score'].replace('_', ' ')} of the `{plan['cloud']}` cloud over "
-        f"{plan['texts']} training texts.",
-        f"Kept: {plan['keep_encoder']:.1%} of the encoder, which are {plan['keep_total']:.1%} of "
-        "this model (embeddings are half of it) and would be 58.47 % of BERT-base.",
-        f"Cut: {' and '.join(plan['kinds'])} units.",
-        f"Repair: least squares over {record['repair']['texts']:,} training texts, "
-        f"ridge {record['arguments']['cut']['ridge']:g}.",
-        f"Seconds: the median of {how['repeats']} passes over up to 1,000 dev texts sorted by "
-        f"length, in batches of {how['batch_size']}, threads: {how['threads']}, {cpu}.",
-        f"Rows, and epochs dense + after the repair: {'; '.join(notes)}.",
-        "Made by `results/run.sh` from the records in `results/`.",
-    ]
-    return "\n".join([markdown_table(rows), "", *facts, ""])
-
-
-def trial() -> str:
-    """What the trial behind the defaults gave, one row per case, in Markdown."""
-    records = [load_record(HERE / f"trial_{task}.json") for task in TRIALS]
-    columns = [f"{task}, {stage}" for task in TRIALS for stage in ("cut", "cut, repaired")]
-    rows = [["score, cloud", "kinds cut", "else", *columns]]
-    for found in zip(*(record["rows"] for record in records), strict=True):
-        case = found[0]["case"]
-        assert all(row["case"] == case for row in found)
-        extras = [f"{name} {case[name]}" for name in ("heads", "scope", "repair") if name in case]
-        values = [next(iter(row[stage].values())) for row in found for stage in ("cut", "repaired")]
-        rows.append(
-            [
-                ", ".join(filter(None, (case["score"], case.get("cloud")))).replace("_", " "),
-                ", ".join(case["kinds"]) if len(case["kinds"]) < 6 else "all six",
-                ", ".join(extras).replace("_", " "),
-                *[f"{100 * value:.1f}" for value in values],
-            ]
-        )
-    dense = [
-        f"{task}: {100 * next(iter(record['dense'].values())):.1f}"
-        for task, record in zip(TRIALS, records, strict=True)
-    ]
-    first = records[0]
-    note = (
-        f"Main metric on dev (%), {first['keep_encoder']:.1%} of the encoder kept, one run each, "
-        f"no training after the cut; {first['score_texts']} texts scored, "
-        f"{first['repair_texts']:,} for the repair. Dense: {', '.join(dense)}. "
-        "Made by `results/trial.py`."
-    )
-    return "\n".join([markdown_table(rows), "", note, ""])
-
-
 SIZES = {"46.5 %": "46.5 % of the encoder", "31.8 %": "31.8 % of the encoder"}
 
 
@@ -113,65 +28,50 @@ def choices() -> str:
     return study_table("choices", "rows of train that no calibration has seen", ("divergence",))
 
 
-RECIPE = "second_order loss{}, floor 0, kinds query,key,value,intermediate{}"
-WAYS = {
-    ", repaired": [RECIPE.format("", "")],
-    ", trained again": [RECIPE.format(f", again {epochs}", "") for epochs in (1, 2)],
-    ", with a teacher": [
-        RECIPE.format(f", again {epochs}", ", teacher dense") for epochs in (1, 2)
-    ],
-}
-
-
 def how_good() -> str:
     """The default recipe on each task: before and after another training, in Markdown."""
     report = load_record(HERE / "study_how_good.json")
-    tables = [report["budgets"][name]["scores"] for name in SIZES.values()]
-    (control,) = report["budgets"]["100 % of the encoder"]["scores"].values()
+    tasks = on_glue(report)
+    names = {
+        "repaired": "repaired",
+        "labels": "trained again",
+        "teacher": "with a teacher",
+    }
+    columns = list(product(glue.SIZES, names))
     rows = [
         [
-            "task: metric, %",
-            "dense",
-            "dense, trained again",
-            *(size + way for size in SIZES for way in WAYS),
+            *("task: metric, %", "one answer", "dense", "dense, trained again"),
+            *(f"{size} %, {names[way]}" for size, way in columns),
         ]
     ]
-    kept: list[list[tuple[float, float]]] = [[] for _ in rows[0][3:]]
-    for row in report["rows"]:
-        task, (dense,) = row["task"], row["dense"]["0"]
-        cells = []
-        for place, (table, way) in enumerate(product(tables, WAYS.values())):
-            found = [
-                scores["per_task"][task]
-                for label, scores in table.items()
-                if label in way and task in scores["per_task"]
+    for name, task in tasks.items():
+        cells = [task[size].get(way) for size, way in columns]
+        control = task.get("control")
+        rows.append(
+            [
+                f"{name}: {METRICS[task['metric']]}",
+                f"{task['one answer']:.1f}",
+                f"{task['dense']:.1f}",
+                f"{control['value']:.1f}" if control else "",
+                *(f"{c['value']:.1f} ({c['divergence']:.3f})" if c else "" for c in cells),
             ]
-            if not found:
-                cells.append("")
-                continue
-            cells.append(f"{100 * found[0]['value']:.1f} ({found[0]['divergence']:.3f})")
-            if found[0]["log_divergence"] is not None:
-                kept[place].append((found[0]["value"], dense))
-        metric = METRICS[row["metric"]]
-        again = control["per_task"].get(task)
-        again = "" if again is None else f"{100 * again['value']:.1f}"
-        rows.append([f"{task}: {metric}", f"{100 * dense:.1f}", again, *cells])
-    whole = max(map(len, kept))
-    shares = [
-        f"{100 * sum(value for value, _ in each) / sum(dense for _, dense in each):.1f} %"
-        if len(each) == whole
-        else ""
-        for each in kept
-    ]
-    rows.append([f"kept of the mean of {whole} tasks", "100 %", "", *shares])
-    used = [f"{row['task']} {row['train'][0]:,} of {row['train'][1]:,}" for row in report["rows"]]
+        )
+    shares = []
+    for size, way in columns:
+        ran = [task for task in tasks.values() if task["learned"] and way in task[size]]
+        small, dense = sum(t[size][way]["value"] for t in ran), sum(t["dense"] for t in ran)
+        shares.append(f"{100 * small / dense:.1f} % of {len(ran)}")
+    rows.append(["kept of the mean, of how many tasks", "", "100 %", "", *shares])
+    used = [f"{name} {t['train'][0]:,} of {t['train'][1]:,}" for name, t in tasks.items()]
+    runs = {task["fine-tunings"] for task in tasks.values()}
     note = [
         "Each cell: the metric, and in brackets the divergence from the dense model (0: equal "
-        "predictions). Second order in the metric of the loss, one budget over the encoder, "
-        "repaired with 768 training texts; trained again: two epochs over all training rows, by "
-        "the labels, or half by the labels and half by the dense model; the control is the dense "
-        "model, trained again as well. One fine-tuning per task: "
-        "differences of a point or two say nothing.",
+        "predictions). One answer: what the most common answer for all rows gets. Second order in "
+        "the metric of the loss, one budget over the encoder, repaired with 768 training texts; "
+        "trained again: two epochs over all training rows (one for the largest tasks), by the "
+        "labels, or half by the labels and half by the dense model. "
+        f"Fine-tunings per task: {' or '.join(map(str, sorted(runs)))}; with one, differences of a "
+        "point or two say nothing.",
         f"The embedded MiniLM; all rows of dev. Training rows: {', '.join(used)}. Made from "
         "`results/study/how-good`.",
         *(f"Remark: {remark}." for remark in report["remarks"]),
@@ -235,10 +135,8 @@ def readme(text: str) -> str:
     """A README with its tables made anew."""
     made = {
         "how-good": how_good,
-        "results": section,
         "which-score": which_score,
         "choices": choices,
-        "trial": trial,
     }
     for name, make in made.items():
         begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"

@@ -173,6 +173,10 @@ def rows_of(groups: Sequence[Record]) -> list[dict[str, Any]]:
                 name = TASKS[group["task"]].main_metric
                 row["metric"] = name
                 row["dense"].setdefault(str(group["seed"]), []).append(metrics[name])
+        row["one_answer"] = one_answer(group, dev)
+        row["learned"] = row.get("learned", False) or not all(
+            _by_chance(group, dense) for dense in group["dense"]
+        )
     return sorted(found.values(), key=lambda row: CORPORA.index(row["task"]))
 
 
@@ -203,6 +207,15 @@ def remarks_of(groups: Sequence[Record]) -> list[str]:
             "these are no results"
         )
     return found
+
+
+def one_answer(group: Record, dev: Mapping[str, Any]) -> float:
+    """The main metric of a model that gives every row the most common answer: 0, where the metric
+    is a correlation."""
+    if TASKS[group["task"]].main_metric != "accuracy":
+        return 0.0
+    labels = unpack(dev["labels"])
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def _by_chance(group: Record, dense: str) -> bool:
@@ -371,6 +384,7 @@ def _chance(labels: Sequence[str], by: Cells, tasks: Sequence[str]) -> dict[str,
             found.setdefault(label, {})[task] = {
                 **statistics.distribution(values.tolist()),
                 "values": values.tolist(),
+                "metrics": [cell.value for cell in draws],
                 "nearer_than": {
                     other: float(np.mean(values < np.mean([c.divergence for c in each])))
                     for other in labels

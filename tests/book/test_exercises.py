@@ -417,15 +417,6 @@ def by_autograd(student, teacher, temperature):
     return logits.grad.numpy()
 
 
-def gains(record, of="repaired"):
-    metric = next(iter(record["dense"]))
-    after = [record["dense"] if of == "dense" else row[of] for row in record["rows"]]
-    return [
-        100 * (late[metric] - row["cut"][metric])
-        for late, row in zip(after, record["rows"], strict=True)
-    ]
-
-
 def permuted(distances, labels, others, own=1, strict=False, pairs=True):
     """The p-value by lists of pairs."""
 
@@ -587,12 +578,11 @@ WRONG = [
     ("kept_blindly", lambda n, k, s: sum(s) * sum(k) / sum(n), "with the same probability"),
     ("moved_most", lambda x, y: np.abs(x - y).argmax(), "rank the others in both"),
     ("points_more", lambda tables: pooled_gap(tables), "within each stratum first"),
-    # chapter 9
+    # GLUE, compressed
     ("queries_and_keys", lambda: 2 / 6, "the maps differ in size"),
-    ("survivors", lambda scores, k: np.sort(np.argsort(-scores, kind="stable")[:k]), "of equal"),
     ("megabytes", lambda parameters: parameters / 1e6, "32 bits"),
     ("random_plans", lambda: [1, 2, 3], "three plans are asked for"),
-    ("repair_gains", lambda record: [row["repaired"] for row in record["rows"]], "One number"),
+    ("share_kept", lambda small, dense: 100 * np.mean(small / dense), "mean over the tasks first"),
     # choosing units
     ("one_budget", lambda groups, k: [k] * len(groups), "instead of [1, 0]"),
     ("share_that_goes", lambda h, i, keep: 1 - keep, "what can go"),
@@ -1008,18 +998,11 @@ RIGHT = {
             / np.sqrt(within(x) * within(y))
         ),
     ],
-    # chapter 9
+    # GLUE, compressed
     "queries_and_keys": [
         lambda: 2 * 384 * 385 / 1_774_464,
         lambda: np.float64(0.16663),
         0.1666,
-    ],
-    "survivors": [
-        lambda scores, k: sorted(sorted(range(len(scores)), key=lambda u: (scores[u], u))[-k:]),
-        lambda scores, k: np.sort(np.lexsort((np.arange(len(scores)), scores))[len(scores) - k :]),
-        lambda scores, k: torch.tensor(
-            np.sort(np.argsort(scores, kind="stable")[len(scores) - k :])
-        ),
     ],
     "megabytes": [
         lambda n: n / 250_000,
@@ -1027,10 +1010,10 @@ RIGHT = {
         lambda n: np.zeros(1, "f4").nbytes * n / 10**6,
     ],
     "random_plans": [lambda: plans(0, 1, 2), lambda: tuple(plans(5, 7, 8)), plans(3, 4, 1)],
-    "repair_gains": [
-        lambda record: gains(record),
-        lambda record: np.array(gains(record)),
-        lambda record: (x for x in gains(record)),
+    "share_kept": [
+        lambda small, dense: 100 * sum(small) / sum(dense),
+        lambda small, dense: np.mean(small) / np.mean(dense) * 100,
+        lambda small, dense: np.average(small / dense, weights=dense) * 100,
     ],
     # choosing units
     "one_budget": [
@@ -1656,7 +1639,7 @@ ALSO_WRONG = {
         lambda x, y: spearmanr(x[0], y[0]).statistic / np.sqrt(within(x) * within(y)),
         lambda x, y: spearmanr(x.mean(0), y.mean(0)).statistic / np.sqrt(within(x) * within(y)),
     ],
-    # chapter 9
+    # GLUE, compressed
     "queries_and_keys": [
         lambda: 384 * 385 / 1_774_464,
         lambda: 2 * 384 * 385 / (1_774_464 - 4 * 384),
@@ -1665,13 +1648,6 @@ ALSO_WRONG = {
         lambda: 1 - 2 * 384 * 385 / 1_774_464,
         lambda: 16.66,
         lambda: "a sixth",
-    ],
-    "survivors": [
-        lambda scores, k: np.argsort(scores, kind="stable")[len(scores) - k :],
-        lambda scores, k: np.sort(np.argsort(scores, kind="stable")[:k]),
-        lambda scores, k: np.sort(scores)[-k:],
-        lambda scores, k: np.flatnonzero(scores >= np.sort(scores)[-k]),
-        lambda scores, k: np.sort(np.argsort(scores, kind="stable")[len(scores) - k :]) + 1,
     ],
     "megabytes": [
         lambda n: 4 * n / 2**20,
@@ -1687,12 +1663,12 @@ ALSO_WRONG = {
         lambda: plans(0, 1, 2, score="magnitude"),
         lambda: plans(0)[0],
     ],
-    "repair_gains": [
-        lambda record: [x / 100 for x in gains(record)],
-        lambda record: [-x for x in gains(record)],
-        lambda record: max(gains(record)),
-        lambda record: gains(record, "dense"),
-        lambda record: [int(x) for x in gains(record)],
+    "share_kept": [
+        lambda small, dense: 100 * np.mean(small / dense),
+        lambda small, dense: sum(small) / sum(dense),
+        lambda small, dense: 100 * sum(dense) / sum(small),
+        lambda small, dense: np.mean(dense - small),
+        lambda small, dense: 100 * small / dense,
     ],
     # choosing units
     "one_budget": [

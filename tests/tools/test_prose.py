@@ -31,14 +31,11 @@ QUOTED = {
     "82944": "units of BERT-base; what-a-neuron-is counts them",
 }
 
-# Chapters whose prose is still printed by hidden cells; see test_prose_is_text_and_no_output
-HIDDEN_PROSE = ["smaller-bert"]
-
 BY_HAND = r"\*(With pen and paper|A judgement)\.\*"
 
 # page -> cells whose output is not compared: timings, and what rounding decides
 NOT_COMPARED = {name: 0 for name, path in PAGES.items() if path.suffix == ".ipynb"}
-NOT_COMPARED["book/smaller-bert"] = 1  # the seconds per 1,000 texts
+NOT_COMPARED["book/glue-compressed"] = 1  # the seconds per 1,000 texts
 NOT_COMPARED["book/pigeonholes-and-gaps"] = 1  # how many units which pass certifies
 NOT_COMPARED["book/surgery"] = 3  # differences by rounding, and seconds
 NOT_COMPARED["book/parameters-to-milliseconds"] = 4  # four cells with a clock
@@ -179,7 +176,7 @@ def test_a_number_that_no_cell_puts_out_is_found():
     assert untold([*page("## A", "0.71"), *page("## Recap\nIt was 0.71.", "")]) == set()
 
 
-@pytest.mark.parametrize("name", [name for name in CHAPTERS if name not in HIDDEN_PROSE])
+@pytest.mark.parametrize("name", CHAPTERS)
 def test_prose_is_text_and_no_output_of_a_hidden_cell(name):
     for cell in cells(chapter(name)):
         if cell["cell_type"] == "code":

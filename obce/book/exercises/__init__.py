@@ -82,8 +82,7 @@ from obce.book.exercises.results import (
     megabytes,
     queries_and_keys,
     random_plans,
-    repair_gains,
-    survivors,
+    share_kept,
 )
 from obce.book.exercises.rules import inner_bar, texts_enough, trees_with_leaves
 from obce.book.exercises.shares import (
@@ -164,13 +163,13 @@ __all__ = [
     "random_plans",
     "rank_correlation",
     "recording",
-    "repair_gains",
     "ridge_refit",
     "rounded_range",
     "row_correlations",
     "same_barcode",
     "scores_without_pair",
     "share_of_copies",
+    "share_kept",
     "share_that_goes",
     "shares_of_tree",
     "sign_test",
@@ -179,7 +178,6 @@ __all__ = [
     "speed_up",
     "student_loss",
     "superfluous",
-    "survivors",
     "swapped",
     "taken_over",
     "teacher_gradient",

@@ -1,4 +1,4 @@
-"""Checkers of part III: a smaller BERT and its record."""
+"""Checkers of the chapter on GLUE: sizes, chance, and what is kept."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import numpy as np
 from obce.book.exercises.check import Answer, compare_function, compare_number, returned, say
 from obce.book.exercises.neurons import layer_size
 from obce.pruning import Plan
-from obce.running.records import recorded
-
-# Chapter 9: a smaller BERT
 
 
 def queries_and_keys(answer: Answer) -> None:
@@ -32,20 +29,6 @@ def queries_and_keys(answer: Answer) -> None:
     }
     # four digits: with three, an answer without the LayerNorms or the biases looks the same
     return compare_number(given, share, 2e-4, traps)
-
-
-def survivors(answer: Answer) -> None:
-    """``answer(scores, k)``: the numbers of the ``k`` units that stay, ascending."""
-    rng = np.random.default_rng(7)
-    ties = np.array([0.2, 0.5, 0.2, 0.2, 0.1])
-    cases = [(np.array([0.3, 0.1, 0.4, 0.2]), 2), (ties, 1), (ties, 3), (ties, 2), (ties, 5)]
-    cases += [(rng.permutation(12) / 4, 5), (rng.integers(0, 4, 30) / 4, 11)]
-    compare_function(
-        answer,
-        lambda scores, k: np.sort(np.argsort(scores, kind="stable")[len(scores) - k :]),
-        cases,
-        hint="Ascending unit numbers; of equal scores, the lower unit number goes first.",
-    )
 
 
 def megabytes(answer: Answer) -> None:
@@ -76,17 +59,13 @@ def random_plans(answer: Answer) -> None:
     return say(None if len(kept) == 3 else "plans are alike: each draw needs a seed of its own.")
 
 
-def repair_gains(answer: Answer) -> None:
-    """``answer(record)``: points of the main metric that the repair gives back, row by row."""
-
-    def wanted(name: str) -> list[float]:
-        record = recorded(name)
-        metric = next(iter(record["dense"]))
-        return [100 * (r["repaired"][metric] - r["cut"][metric]) for r in record["rows"]]
-
+def share_kept(answer: Answer) -> None:
+    """``answer(small, dense)``: what is kept of the mean of some tasks' metrics, in percent."""
+    cases = [([80.0, 20.0], [80.0, 20.0]), ([76.0, 30.0], [80.0, 25.0])]
+    cases += [([50.0], [40.0]), ([10.0, 20.0, 60.0], [12.0, 24.0, 60.0])]
     compare_function(
-        (lambda name: answer(recorded(name))) if callable(answer) else answer,
-        wanted,
-        [("trial_sst2",), ("trial_stsb",)],
-        hint="One number per row, repaired less cut, main metric, in points (times 100).",
+        answer,
+        lambda small, dense: 100 * np.sum(small) / np.sum(dense),
+        [tuple(map(np.array, case)) for case in cases],
+        hint="Take the mean over the tasks first, then divide the two means, in percent.",
     )

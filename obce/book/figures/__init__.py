@@ -42,10 +42,9 @@ from obce.book.figures.recovery import epochs_of_students, recovered, students
 from obce.book.figures.repair import errors_by_ridge, one_unit_by_another, outputs_and_middles
 from obce.book.figures.results import (
     before_and_after,
+    learned,
     method_in_one_picture,
-    shares_of_dense,
     sizes_and_scores,
-    trial_rows,
 )
 from obce.book.figures.rules import fidelity_by_leaves, two_cuts
 from obce.book.figures.shares import (
@@ -91,6 +90,7 @@ __all__ = [
     "matched_deaths",
     "matching",
     "memory_by_tokens",
+    "learned",
     "method_in_one_picture",
     "network",
     "noise_slider",
@@ -108,7 +108,6 @@ __all__ = [
     "seconds_by_processes",
     "shared_matrix",
     "shares_by_buckets",
-    "shares_of_dense",
     "sizes_and_scores",
     "sizes_by_divergence",
     "silence_curves",
@@ -121,7 +120,6 @@ __all__ = [
     "token_bars",
     "token_strips",
     "total_by_power",
-    "trial_rows",
     "two_classes",
     "two_cuts",
     "two_fractions",

@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from obce.book.glue import NAMES, share_learned
 from obce.plots.style import DARK, LIGHT
 from obce.running.records import stages_of
 from obce.tasks import METRICS
 
 
-def shares_of_dense(axes: Axes, records: dict[str, dict]) -> None:
-    """What each stage of some compression jobs keeps of the dense model's main metric, in percent.
+def learned(axes: Axes, tasks: Mapping[str, Mapping[str, Any]], size: str) -> None:
+    """How much small models keep of what the dense model of each task had learned, in percent.
 
-    One row per task, ``{name: record}``: a cross for the cut, a circle after the repair, a
-    diamond after the last fine-tuning; the dense model stands at 100.
+    Args:
+        tasks: what `obce.book.glue.on_glue` gives, of the tasks to be shown: a row each.
+        size: one of `obce.book.glue.SIZES`.
     """
-    marks = {
-        "cut": ("x", "cut"),
-        "repaired": ("o", "cut, repaired"),
-        "finetuned": ("D", "cut, repaired, fine-tuned"),
-    }
-    axes.axvline(100, color="black", linewidth=1, linestyle="--")
-    for row, record in enumerate(records.values()):
-        found = stages_of(record)
-        dense = found["dense"]["value"]
-        shares = {stage: 100 * found[stage]["value"] / dense for stage in marks if stage in found}
-        axes.hlines(row, min(shares.values()), 100, color=LIGHT, linewidth=5, zorder=1)
-        for stage, share in shares.items():
-            marker, label = marks[stage]
-            face = "white" if stage == "repaired" else DARK
+    for chance in (0, 100):
+        axes.axvline(chance, color="black", linewidth=1, linestyle=":" if chance == 0 else "--")
+    for row, task in enumerate(tasks.values()):
+        shares = {
+            way: share_learned(task, task[size][way]["value"]) for way in WAYS if way in task[size]
+        }
+        axes.hlines(row, min(0, *shares.values()), max(100, *shares.values()), LIGHT, linewidth=5)
+        for way, share in shares.items():
+            marker, face, label = WAYS[way]
             axes.plot(
                 share, row, marker, markersize=8, color=DARK, markerfacecolor=face,
-                markeredgewidth=1.8, linestyle="none", label=label if row == 0 else None,
+                markeredgewidth=1.6, linestyle="none", label=label if row == 0 else None,
             )  # fmt: skip
-    labels = [f"{name}\n{METRICS[record['stages']['dense']['metric']]}" for name, record in
-              records.items()]  # fmt: skip
-    axes.set_yticks(range(len(records)), labels, fontsize=9)
-    axes.set_ylim(len(records) - 0.5, -0.5)
-    axes.set_xlim(left=min(-4, axes.get_xlim()[0]))
-    axes.set_xlabel("share of the dense model's metric (%)")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3, handletextpad=0.2)
+    axes.set_yticks(range(len(tasks)), [NAMES[task] for task in tasks])
+    axes.set_ylim(len(tasks) - 0.5, -0.5)
+    axes.set_xlabel("left of what was learned (%)")
+    axes.set_title(f"{size} % of the encoder", loc="left")
+
+
+WAYS = {
+    "random": ("x", DARK, "random units, repaired"),
+    "repaired": ("o", "white", "chosen units, repaired"),
+    "labels": ("D", DARK, "and trained again"),
+}
 
 
 def before_and_after(axes: Axes, rows: dict[str, tuple[float, float]], dense: float) -> None:
@@ -59,18 +63,6 @@ def before_and_after(axes: Axes, rows: dict[str, tuple[float, float]], dense: fl
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-
-
-def trial_rows(axes: Axes, record: dict, rows: dict[str, dict]) -> None:
-    """The main metric of some rows of a trial, ``{name: row}``, before and after the repair."""
-    metric = next(iter(record["dense"]))
-    values = {
-        name: tuple(100 * row[stage][metric] for stage in ("cut", "repaired"))
-        for name, row in rows.items()
-    }
-    before_and_after(axes, values, 100 * record["dense"][metric])
-    axes.set_xlabel(f"{METRICS[metric]} (%)")
-    axes.set_title(f"{record['task']}, dev", fontsize=10)
 
 
 def sizes_and_scores(

@@ -1,4 +1,4 @@
-"""The figures of the chapter on first results draw the numbers that they are given."""
+"""The figures of the chapter on GLUE draw the numbers that they are given."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def labels(axes):
     return [label.get_text() for label in axes.get_yticklabels()]
 
 
-def test_shares_of_dense_are_percent_of_the_dense_metric(axes):
-    def record(metric, **values):
-        return {"stages": {n: {"value": v, "metric": metric} for n, v in values.items()}}
+def test_what_is_left_of_what_was_learned(axes):
+    def task(one_answer, **ways):
+        small = {way: {"value": value} for way, value in ways.items()}
+        return {"dense": 80.0, "one answer": one_answer, "46.5": small}
 
-    records = {
-        "one": record("accuracy", dense=0.8, cut=0.4, repaired=0.6, finetuned=0.88),
-        "two": record("pearson", dense=0.5, cut=-0.1, repaired=0.5),
+    tasks = {
+        "mrpc": task(60.0, random=60.0, repaired=75.0, labels=82.0),
+        "stsb": task(0.0, repaired=40.0),
     }
-    figures.shares_of_dense(axes, records)
-    assert points(axes, "x") == [(50, 0), (-20, 1)]
-    assert points(axes, "o") == [(75, 0), (100, 1)]
+    figures.learned(axes, tasks, "46.5")
+    assert points(axes, "x") == [(0, 0)]
+    assert points(axes, "o") == [(75, 0), (50, 1)]
     assert points(axes, "D") == [(110, 0)]
-    assert labels(axes) == ["one\naccuracy", "two\nPearson"]
-    named = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert named == ["cut", "cut, repaired", "cut, repaired, fine-tuned"]
-    assert axes.get_xlim()[0] < -20, "a negative share is in the picture"
+    assert labels(axes) == ["MRPC", "STS-B"]
+    named = [text.get_text() for text in axes.legend().get_texts()]
+    assert named == ["random units, repaired", "chosen units, repaired", "and trained again"]
 
 
 def test_before_and_after_draws_two_circles_a_row(axes):
@@ -51,15 +51,6 @@ def test_before_and_after_draws_two_circles_a_row(axes):
     dashed = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
     assert [line.get_xdata()[0] for line in dashed] == [70]
     assert labels(axes) == ["a", "b"]
-
-
-def test_trial_rows_read_the_main_metric(axes):
-    row = {"cut": {"pearson": 0.1, "spearmanr": 0.2}, "repaired": {"pearson": 0.3, "spearmanr": 0}}
-    figures.trial_rows(
-        axes, {"task": "stsb", "dense": {"pearson": 0.9, "spearmanr": 0}}, {"r": row}
-    )
-    assert points(axes, "o") == [(10, 0), (30, 0)]
-    assert axes.get_xlabel() == "Pearson (%)" and axes.get_title() == "stsb, dev"
 
 
 def test_sizes_and_scores_name_every_model(axes):
