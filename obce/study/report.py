@@ -283,7 +283,8 @@ def _score_report(label: str, by: Cells, tasks: Sequence[str]) -> dict[str, Any]
             "seeds": [run.seed for run in runs],
             "seconds": float(np.mean([cell.record["seconds"]["total"] for cell in single])),
         }  # fmt: skip
-    logs = [row["log_divergence"] for row in per_task.values() if row["log_divergence"] is not None]
+    learned = [task for task in per_task if per_task[task]["log_divergence"] is not None]
+    logs = [per_task[task]["log_divergence"] for task in learned]
     mean = float(np.mean(logs)) if logs else None
     return {
         "tasks": len(per_task),
@@ -293,7 +294,7 @@ def _score_report(label: str, by: Cells, tasks: Sequence[str]) -> dict[str, Any]
         if mean is not None and len(per_task) == len(tasks)
         else None,
         "kept_of_four": share_kept(per_task, FOUR),
-        "kept_of_all": share_kept(per_task, tasks),
+        "kept_of_all": share_kept(per_task, learned) if len(per_task) == len(tasks) else None,
         "keep_encoder": _mean_kept(label, by),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tools.toc import notebooks, sample
 
-SAMPLE = 3
+SAMPLE = 2
 
 
 def pages(config) -> list[str]:

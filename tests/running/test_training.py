@@ -175,7 +175,10 @@ def test_one_bar_with_the_loss(classifier, finetune, capfd):
 
 
 # 5 steps make an epoch: inside the first, at its end, inside the second, before the last step.
-@pytest.mark.parametrize("step", [3, 6, 9, 10])
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(3, marks=pytest.mark.long), 6, pytest.param(9, marks=pytest.mark.long), 10],
+)
 def test_killed_run_resumes_and_ends_the_same(classifier, finetune, monkeypatch, tmp_path, step):
     whole = classifier()
     finetune(whole, output_dir=tmp_path / "whole")
