@@ -59,3 +59,24 @@ def test_sizes_and_scores_name_every_model(axes):
     assert [text.get_text() for text in axes.texts] == ["big", "ours"]
     assert [text.get_ha() for text in axes.texts] == ["right", "left"]
     assert axes.get_xlabel() == "parameters (millions)" and axes.get_xlim()[0] == 0
+
+
+def test_random_plans_of_each_task_stand_in_a_panel(axes):
+    def score(value):
+        one = {"value": value, "dense": 0.9, "metric": "accuracy"}
+        return {"per_task": {"mrpc": one, "rte": one}}
+
+    drawn, few = {"metrics": [0.6, 0.7, 0.7]}, {"metrics": [0.6]}
+    budget = {
+        "chance": {"random": {"mrpc": drawn, "cola": few, "rte": drawn}},
+        "scores": {"random": score(0.65), "std": score(0.8)},
+    }
+    figure = figures.drawn_by_task(budget, {"std": "spread"}, draws=3)
+    below = [each.get_xlabel() for each in figure.axes]
+    assert below == ["MRPC: accuracy (%)", "RTE: accuracy (%)"]
+    panel = figure.axes[0]
+    assert sum(bar.get_height() for bar in panel.patches) == 3
+    assert [text.get_text() for text in panel.texts] == ["spread"]
+    assert points(panel, "o")[0][0] == 80
+    dashed = [line for line in panel.get_lines() if line.get_linestyle() == "--"]
+    assert [line.get_xdata()[0] for line in dashed] == [90]

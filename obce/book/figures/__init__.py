@@ -42,6 +42,7 @@ from obce.book.figures.recovery import epochs_of_students, recovered, students
 from obce.book.figures.repair import errors_by_ridge, one_unit_by_another, outputs_and_middles
 from obce.book.figures.results import (
     before_and_after,
+    drawn_by_task,
     learned,
     method_in_one_picture,
     sizes_and_scores,
@@ -75,6 +76,7 @@ __all__ = [
     "differences",
     "discs",
     "dots_with_ranges",
+    "drawn_by_task",
     "epochs_of_students",
     "edges_and_legs",
     "errors_by_ridge",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from obce.book.figures.topology import chance
 from obce.book.glue import NAMES, share_learned
 from obce.plots.style import DARK, LIGHT
 from obce.running.records import stages_of
@@ -22,8 +24,8 @@ def learned(axes: Axes, tasks: Mapping[str, Mapping[str, Any]], size: str) -> No
         tasks: what `obce.book.glue.on_glue` gives, of the tasks to be shown: a row each.
         size: one of `obce.book.glue.SIZES`.
     """
-    for chance in (0, 100):
-        axes.axvline(chance, color="black", linewidth=1, linestyle=":" if chance == 0 else "--")
+    for line, style in ((0, ":"), (100, "--")):
+        axes.axvline(line, color="black", linewidth=1, linestyle=style)
     for row, task in enumerate(tasks.values()):
         shares = {
             way: share_learned(task, task[size][way]["value"]) for way in WAYS if way in task[size]
@@ -63,6 +65,27 @@ def before_and_after(axes: Axes, rows: dict[str, tuple[float, float]], dense: fl
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def drawn_by_task(budget: Mapping[str, Any], scores: Mapping[str, str], draws: int = 20) -> Figure:
+    """For each task a histogram of random plans' metrics, and some scores' plans as dots.
+
+    Args:
+        budget: one of the ``budgets`` of a study's report.
+        scores: ``{score in the report: what is written}``.
+        draws: how many random plans a task has at least, to be shown.
+    """
+    every = budget["chance"]["random"].items()
+    drawn = {task: found for task, found in every if len(found["metrics"]) >= draws}
+    rows = math.ceil(len(drawn) / 2)
+    figure = Figure(figsize=(7, 2.7 * rows), layout="constrained")
+    for axes, (task, found) in zip(figure.subplots(rows, 2).flat, drawn.items(), strict=False):
+        of_task = {label: each["per_task"][task] for label, each in budget["scores"].items()}
+        dots = {name: 100 * of_task[label]["value"] for label, name in scores.items()}
+        chance(axes, [100 * value for value in found["metrics"]], dots)
+        axes.axvline(100 * of_task["random"]["dense"], color="black", linewidth=1, linestyle="--")
+        axes.set_xlabel(f"{NAMES[task]}: {METRICS[of_task['random']['metric']]} (%)")
+    return figure
 
 
 def sizes_and_scores(
