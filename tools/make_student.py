@@ -110,12 +110,12 @@ class Labels:
         self,
         bibliography: BibliographyData,
         pages: dict[str, str],
-        links: dict[str, str],
+        links: dict[str, str] | None = None,
         address: str = "",
     ) -> None:
         self.texts: dict[str, str] = {}
         self.pages = pages  # name -> title
-        self.links = links  # name -> where its copy lies, seen from another copy
+        self.links = links or {}  # name -> where its copy lies, seen from another copy
         self.address = address  # of the project
         self.counts: dict[tuple[str, int], int] = {}
         self.bibliography = bibliography
@@ -243,7 +243,7 @@ def plain(text: str, labels: Labels) -> str:
 
 
 def words(text: str, labels: Labels) -> str:
-    """The roles and the links to labels of a text as plain words; blocks of code are left."""
+    """Roles and links to labels as plain words, to pages as links; blocks of code are left."""
     pieces = re.split(r"(^```.*?^```$)", text, flags=re.S | re.M)
     for i in range(0, len(pieces), 2):
         piece = ROLE.sub(labels.role, pieces[i])
