@@ -3,8 +3,9 @@
     python -m tools.make_student [NAME ...]    # no name: every notebook of _toc.yml
 
 Outputs go; what stands between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` (nbgrader's marks)
-becomes ``...``; the words of a solution go; the checks stay. MyST turns into plain Markdown, so
-that the copy reads well in Jupyter and Colab without any extension.
+becomes ``...``; the words of a solution go; the checks stay, and so do cells that print what the
+reader's own answer gives. MyST turns into plain Markdown, so that the copy reads well in Jupyter
+and Colab without any extension; what the page cites is listed at its end.
 
     python -m tools.make_student --nbgrader [NAME ...]    # no name: every chapter
 
@@ -21,7 +22,9 @@ import sys
 from pathlib import Path
 
 import nbformat
+import yaml
 from pybtex.database import BibliographyData, parse_file
+from pybtex.plugin import find_plugin
 from pybtex.richtext import Text
 
 from tools.toc import ROOT, chapters, notebooks, sources, title
@@ -42,6 +45,11 @@ NOTE = (
     "> This copy is yours to fill in. Where a function holds `...`, write your answer, run the"
     " cell, and read what it says: *Right.*, or *Not yet* and why."
 )
+ADDRESS = (
+    "> A page whose title stands in *italics*, without a link, has no copy beside this one. You"
+    " find it, and files such as `results/rules.py`, in the project of the book: <{}>"
+)
+SET_UP = "# Skip this cell if obce is installed. How to install it: {}\n"
 FENCE = re.compile(r"^(?P<marks>:{3,}|`{3,})\{(?P<name>[\w:-]+)\} *(?P<title>.*)$")
 ROLE = re.compile(r"\{([\w:-]+)\}`([^`]+)`")
 ROLES = "doc|ref|numref|eq|term|abbr|math|cite(?::t)?|prf:ref|py:\\w+"
@@ -98,11 +106,20 @@ def directive(lines: list[str], start: int) -> tuple[str, str, dict, list[str], 
 class Labels:
     """What the labels of all chapters stand for: ``def-ball`` -> "Definition 1.2"."""
 
-    def __init__(self, bibliography: BibliographyData, pages: dict[str, str]) -> None:
+    def __init__(
+        self,
+        bibliography: BibliographyData,
+        pages: dict[str, str],
+        links: dict[str, str] | None = None,
+        address: str = "",
+    ) -> None:
         self.texts: dict[str, str] = {}
         self.pages = pages  # name -> title
+        self.links = links or {}  # name -> where its copy lies, seen from another copy
+        self.address = address  # of the project
         self.counts: dict[tuple[str, int], int] = {}
         self.bibliography = bibliography
+        self.cited: set[str] = set()  # keys, until :meth:`references` lists them
 
     def number(self, kind: str, chapter: int, label: str | None) -> str:
         """Count one more of a kind."""
@@ -129,16 +146,49 @@ class Labels:
                     label = next((o[1] for o in map(_label, lines[position + 1 :][:4]) if o), None)
                     self.number(NUMBERED.get(fence["name"], "Figure"), chapter, label)
 
-    def _cited(self, key: str, form: str = "{} {}") -> str:
-        """Gower and Ross 1969; the key itself if the bibliography does not know it."""
+    def _names(self, key: str) -> list[str]:
+        """The last names of who wrote it; none if the bibliography does not know it."""
+        if key not in self.bibliography.entries:
+            return []
+        persons = self.bibliography.entries[key].persons
+        people = persons.get("author") or persons.get("editor") or []
+        return [str(Text.from_latex(" ".join(person.last_names))) for person in people]
+
+    def _cited(self, key: str, form: str = "{} {}", before: str = "") -> str:
+        """Gower and Ross 1969; the year alone if the text before has just named them; the key
+        itself if the bibliography does not know it."""
         entry = self.bibliography.entries.get(key)
         if entry is None:
             return key
-        people = entry.persons.get("author") or entry.persons.get("editor") or []
-        names = [str(Text.from_latex(" ".join(person.last_names))) for person in people]
-        if len(names) > 2:
-            names = [f"{names[0]} et al."]
-        return form.format(" and ".join(names) or key, entry.fields.get("year", "")).strip()
+        self.cited.add(key)
+        names, year = self._names(key), entry.fields.get("year", "")
+        listed = ", ".join(names[:-1]) + " and " * (len(names) > 1) + "".join(names[-1:])
+        said = " ".join(before.split())
+        for told in (listed, f"{(names or [''])[0]} and others"):
+            if year and told and re.search(rf"(?<!\w){re.escape(told)}$", said):
+                return year
+        short = f"{names[0]} et al." if len(names) > 2 else listed
+        return form.format(short or key, year).strip()
+
+    def references(self) -> str:
+        """The list of all that was cited since the last call, in Markdown; empty if nothing."""
+        keys = sorted(self.cited, key=self._cited)
+        self.cited.clear()
+        style = find_plugin("pybtex.style.formatting", "unsrt")()
+        lines = []
+        for entry in style.format_entries([self.bibliography.entries[key] for key in keys]):
+            text = " ".join(entry.text.render_as("markdown").split())
+            text = re.sub(r"\\([-.()!#+{}])", r"\1", text)  # pybtex escapes more than is needed
+            lines.append(f"- **{self._cited(entry.key)}.** {text}")
+        self.cited.clear()
+        return "\n".join(["## References", "", *lines]) if lines else ""
+
+    def page(self, name: str, text: str | None) -> str:
+        """A link to the copy of a page, or its title in italics where there is no copy."""
+        shown = text or self.pages.get(name, name)
+        if name in self.links:
+            return f"[{shown}]({self.links[name]})"
+        return shown if text else f"*{shown}*"
 
     def role(self, match: re.Match) -> str:
         """A role as plain words."""
@@ -148,7 +198,9 @@ class Labels:
         if name.startswith("cite:t"):
             return "; ".join(self._cited(key.strip(), "{} ({})") for key in content.split(","))
         if name.startswith("cite"):
-            return "(" + "; ".join(self._cited(key.strip()) for key in content.split(",")) + ")"
+            before = match.string[: match.start()]
+            keys = [key.strip() for key in content.split(",")]
+            return f"({'; '.join(self._cited(key, before=before) for key in keys)})"
         if name == "math":
             return f"${content}$"
         if name in ("ref", "numref", "prf:ref", "eq"):
@@ -157,7 +209,7 @@ class Labels:
                 return known
             return re.sub(r"%s|\{number\}", known.split()[-1], text)
         if name == "doc":
-            return text or self.pages.get(Path(target).name, target)
+            return self.page(Path(target).name, text)
         if name in ("term", "abbr"):
             return text or target
         return f"`{(text or target).lstrip('~')}`"
@@ -191,7 +243,7 @@ def plain(text: str, labels: Labels) -> str:
 
 
 def words(text: str, labels: Labels) -> str:
-    """The roles and the links to labels of a text as plain words; blocks of code are left."""
+    """Roles and links to labels as plain words, to pages as links; blocks of code are left."""
     pieces = re.split(r"(^```.*?^```$)", text, flags=re.S | re.M)
     for i in range(0, len(pieces), 2):
         piece = ROLE.sub(labels.role, pieces[i])
@@ -200,9 +252,10 @@ def words(text: str, labels: Labels) -> str:
             lambda m: m[1] or labels.texts.get(m[2], m[2]) if m[2] in labels.texts else m[0],
             piece,
         )
-        # other pages of the book are no files beside the copy
         pieces[i] = re.sub(
-            r"\[([^]]+)\]\((?!https?:)[\w./-]+\.(?:md|ipynb)(?:#\S*)?\)", r"\1", piece
+            r"\[([^]]+)\]\((?!https?:|\.\./)([\w./-]+)\.(?:md|ipynb)(?:#\S*)?\)",
+            lambda m: labels.page(Path(m[2]).name, m[1]),
+            piece,
         )
     return "".join(pieces)
 
@@ -262,6 +315,7 @@ class Exercises:
         self.graded = graded
         self.solving: str | None = None  # its label
         self.checked = False  # whether it has a check
+        self.answers: list[str] = []  # the functions that the reader writes for it
         self.words: list[str] = []  # of the solution
         self.points: dict[str, int] = {}  # label -> difficulty
 
@@ -276,7 +330,8 @@ class Exercises:
         for part in re.split(r"^(:{3,}\{solution-(?:start|end)\}[^\n]*)\n", text, flags=re.M):
             mark = re.match(r":{3,}\{solution-(start|end)\} *([\w-]*)", part)
             if mark and mark[1] == "start":
-                self.solving, self.checked, self.words = mark[2], False, []
+                self.solving, self.checked = mark[2], False
+                self.words, self.answers = [], []
             elif mark:
                 if not self.checked:
                     outside += [f"answer {self.solving}", ""]
@@ -286,6 +341,15 @@ class Exercises:
             else:  # after solution-end, its closing line is left over
                 outside[-1] += re.sub(r"\A *\n?:{3,} *$", "", part, flags=re.M)
         return outside
+
+    def drop(self, code: str) -> bool:
+        """Whether a cell of code goes with the solution.
+
+        Cells with the answer or its check stay, and those that call what the reader has written.
+        """
+        if not self.solving or BEGIN in code or "exercises." in code:
+            return False
+        return not any(re.search(rf"\b{name}\(", code) for name in self.answers)
 
 
 def student(notebook, labels: Labels, graded: bool = False):
@@ -319,10 +383,12 @@ def student(notebook, labels: Labels, graded: bool = False):
                 else:
                     text_cell(cell, "**Your answer.** *Write it here.*", suffix)
             continue
-        marked = BEGIN in cell.source
-        # a cell of a solution without marks and check only shows what an answer gives
-        if exercises.solving and not marked and "exercises." not in cell.source:
+        if exercises.drop(cell.source):
             continue
+        cell.source = re.sub(r"^# NBVAL_\w+\n", "", cell.source, flags=re.M)  # for our tests only
+        marked = BEGIN in cell.source
+        if marked:
+            exercises.answers += re.findall(r"^def (\w+)\(", cell.source, re.M)
         points = exercises.points.get(exercises.solving or "", 1)
         exercises.checked |= marked or bool(CHECK.search(cell.source))
         cell.outputs, cell.execution_count = [], None
@@ -336,13 +402,19 @@ def student(notebook, labels: Labels, graded: bool = False):
             continue
         tags = cell.metadata.get("tags", [])
         cell.source, cell.metadata = cleared, {"tags": tags} if tags else {}
+        if "set-up" in tags:
+            cell.source = SET_UP.format(labels.address) + cell.source
+        if "hide-input" in tags:  # Jupyter and Colab fold such a cell, as the book does
+            cell.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
         made.append(cell)
         if caption:
             text_cell(cell, f"*{figure}.* {caption}", "-caption")
     if exercises.solving:
         raise ValueError("a solution is never ended")
-    if exercises.points and not graded:
-        made[0].source += f"\n\n{NOTE}"
+    if references := labels.references():
+        made.append(nbformat.v4.new_markdown_cell(references, id="references"))
+    notes = [NOTE] if exercises.points and not graded else []
+    made[0].source += "\n\n" + "\n>\n".join([*notes, ADDRESS.format(labels.address)])
     result = copy.deepcopy(notebook)
     result.cells = made
     nbformat.validate(result)
@@ -359,7 +431,10 @@ def make(names: list[str], out: Path, root: Path = ROOT, graded: bool = False) -
     if unknown := set(names) - set(pages):
         raise ValueError(f"no page {', '.join(sorted(unknown))}; there are {', '.join(pages)}")
     titles = {Path(name).name: title(file) for name, file in sources(root).items()}
-    labels = Labels(parse_file(root / "book" / "references.bib"), titles)
+    links = {page: f"../{page}/{page}.ipynb" if graded else f"{page}.ipynb" for page in pages}
+    address = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["repository"]["url"]
+    bibliography = parse_file(root / "book" / "references.bib")
+    labels = Labels(bibliography, titles, links, address)
     read = {}
     for name, number in pages.items():
         read[name] = nbformat.read(root / "book" / f"{name}.ipynb", as_version=4)

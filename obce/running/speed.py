@@ -67,9 +67,9 @@ ONE_MODEL = (
     "one second (10^9/s)."
 )
 TWO_MODELS = (
-    "second, ms: the second model. speed-up, largest: how many times faster than it the first one "
-    "is, median and largest.\nexpected: how many times fewer multiply-adds the first one has. "
-    "reached: speed-up / expected."
+    "against, ms: the model that it is compared with. times as fast, largest: how many times as "
+    "fast as that one it is, median and largest.\nexpected: how many times fewer multiply-adds it "
+    "has. reached: times as fast / expected."
 )
 
 
@@ -80,7 +80,7 @@ class Benchmark(dict[str, Any]):
         against = "against" in self
         rows = [["texts x tokens", "threads", "ms", "longest", "10^9 multiply-adds", "10^9/s"]]
         if against:
-            rows[0] += ["second, ms", "speed-up", "largest", "expected", "reached"]
+            rows[0] += ["against, ms", "times as fast", "largest", "expected", "reached"]
         for row in self["rows"]:
             seconds = row["seconds"]
             cells = [

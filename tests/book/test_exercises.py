@@ -488,6 +488,11 @@ def exactly(start, end):
 WRONG = [
     # chapter 1
     ("components_at", lambda points, scale: len(points), "instead of 3"),
+    (
+        "deaths_on_a_line",
+        lambda x: np.sort(np.diff(np.sort(x))).reshape(-1, 1),
+        "it gives [] of the shape (0, 1) instead of (0,)",
+    ),
     ("deaths_on_a_line", np.diff, "for [5., 2., 1., 9.] it gives [-3., -1., 8.] instead of"),
     ("polygon_deaths", lambda n: np.full(n, 2 * np.sin(np.pi / n)), "how many sides"),
     ("same_barcode", lambda: ([[0, 0], [1, 0]], [[5, 5], [5, 6]]), "all distances are, too"),
@@ -563,7 +568,9 @@ WRONG = [
     # rules
     ("inner_bar", lambda v, least: longest_gap(v, 1), "`least` points on its left"),
     ("trees_with_leaves", lambda k, f: f ** (k - 1) * 2**k, "Shapes times"),
+    ("trees_with_leaves", lambda k, f: float(count_trees(k, f)), "Work with whole numbers"),
     ("texts_enough", lambda: 59, "here are 1,024"),
+    ("texts_enough", lambda: 199, "with exp(-en) the bound is simpler"),
     # what compression does
     ("paired_gaps", lambda numbers: numbers[:, 1::2] - numbers[:, 0::2], "the woman's less"),
     ("two_sided", lambda draws: np.mean(draws <= 0), "double"),
@@ -591,7 +598,7 @@ WRONG = [
     ("other_unit", lambda: [13, 1], "without its second unit"),
     ("left_in_attention", lambda h, v, w: v * (h + 1) + w * v + w, "for 8, 3, 6 it gives 51"),
     ("pairs_that_count", lambda q, k: (q, k), "both should be (6, 3)"),
-    ("cut_feed_forward", lambda u, d, c: cut_maps(u, d, c, fold=0), "and of the constants"),
+    ("cut_feed_forward", lambda u, d, c: cut_maps(u, d, c, fold=0), "after the GELU"),
     # repair
     ("taken_over", lambda x, z, w: np.polyfit(x, z, 1), "instead of [2., 2.]"),
     ("token_weights", lambda sums: 1 / sums.var(axis=1), "divided by the total"),
@@ -625,6 +632,7 @@ WRONG = [
     ("multiply_adds", lambda h, i, t: t * (4 * h * h + 2 * h * i), "for 1, 1, 1 it gives 6"),
     ("even_length", lambda h, i: 6 * h, "for 10, 7 it gives 60 instead of 27"),
     ("speed_up", lambda fixed, ratio: fixed + (1 - fixed) * ratio, "Let the dense model take 1"),
+    ("speed_up", lambda fixed, ratio: ratio / (1 - fixed), "Let the dense model take 1"),
     ("intensity", lambda t, i, o: t * i * o / (t * i + i * o + t * o), "4 bytes each"),
 ]
 
@@ -643,9 +651,8 @@ RIGHT = {
         lambda k, f: count_trees(k, f),
         lambda k, f: (
             math.factorial(2 * k - 2)
-            / math.factorial(k)
-            / math.factorial(k - 1)
-            * float(f) ** (k - 1)
+            // (math.factorial(k) * math.factorial(k - 1))
+            * f ** (k - 1)
             * 2**k
         ),
     ],
@@ -1207,8 +1214,10 @@ ALSO_WRONG = {
         lambda k, f: math.comb(2 * k, k) // (k + 1) * f**k * 2 ** (k + 1),
         lambda k, f: 2**k,
         lambda k, f: math.comb(2 * k - 2, k - 1) // k * f**k * 2**k,
+        lambda k, f: math.comb(2 * k - 2, k - 1) / k * f ** (k - 1) * 2**k,  # a float
+        lambda k, f: round(math.exp(math.log(count_trees(k, f)))),  # off in the last digits
     ],
-    "texts_enough": [59, 193, 193.538, lambda: 1024, "many"],
+    "texts_enough": [59, 193, 193.538, 199, lambda: 1024, "many"],
     "paired_gaps": [
         lambda x: x[:, : x.shape[1] // 2] - x[:, x.shape[1] // 2 :],
         lambda x: np.abs(x[:, 0::2] - x[:, 1::2]),
@@ -1343,6 +1352,7 @@ ALSO_WRONG = {
         lambda points, scale: fcluster(linkage(points, "complete"), scale, "distance").max(),
         lambda points, scale: 1 + (homology.h0_deaths(points) > 2 * scale).sum(),
         lambda points, scale: 1 + (np.linalg.norm(np.diff(points, axis=0), axis=1) > scale).sum(),
+        lambda points, scale: str(1 + (homology.h0_deaths(points) > scale).sum()),
     ],
     "deaths_on_a_line": [
         lambda x: np.diff(np.sort(x)),
@@ -1350,6 +1360,8 @@ ALSO_WRONG = {
         lambda x: np.sort(np.diff(np.sort(x)))[::-1],
         lambda x: np.sort(np.diff(np.sort(x))) / 2,
         lambda x: np.append(np.sort(np.diff(np.sort(x))), np.inf),
+        lambda x: np.sort(np.diff(np.sort(x))).astype(int),
+        lambda x: np.sort(np.diff(np.sort(x)))[:, None] if len(x) > 1 else np.zeros((0, 1)),
     ],
     "polygon_deaths": [
         lambda n: np.full(n - 1, 2 * np.pi / n),

@@ -25,10 +25,10 @@ def axes():
 @pytest.mark.parametrize(
     ("points", "scale", "title", "lines"),
     [
-        (LINE, 0.0, "scale t = 0.00: 5 components", 0),
-        (LINE, 0.4, "scale t = 0.40: 3 components", 2),
-        (SQUARE, 0.9, "scale t = 0.90: 4 components", 0),
-        (SQUARE, 1.0, "scale t = 1.00: 1 component", 4),
+        (LINE, 0.0, "t = 0: 5 components", 0),
+        (LINE, 0.4, "t = 0.4: 3 components", 2),
+        (SQUARE, 0.9, "t = 0.9: 4 components", 0),
+        (SQUARE, 1.0, "t = 1: 1 component", 4),
     ],
 )
 def test_discs(axes, points, scale, title, lines):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from copy import deepcopy
 
@@ -19,8 +20,9 @@ from tools.toc import chapters, notebooks, sources
 NUMBERS = chapters()
 SOURCES = {path.stem: path for path in sources().values()}
 BIBLIOGRAPHY = """
-@article{two, author = {Gower, John and Ross, Gavin}, year = {1969}, title = {T}}
-@article{many, author = {Ben{\\'i}tez, J. and B, C. and D, E.}, year = {2023}, title = {T}}
+@article{two, author = {Gower, John and Ross, Gavin}, year = {1969}, title = {Trees},
+  journal = {Applied Statistics}, doi = {10.2307/2346439}}
+@misc{many, author = {Ben{\\'i}tez, J. and B, C. and D, E.}, year = {2023}, title = {T}}
 """
 each_chapter = pytest.mark.parametrize("name", NUMBERS)
 
@@ -33,7 +35,9 @@ def copies(tmp_path_factory):
 
 @pytest.fixture
 def labels():
-    return Labels(parse_string(BIBLIOGRAPHY, "bibtex"), {"diagrams": "Diagrams as objects"})
+    titles = {"diagrams": "Diagrams as objects", "status": "Status"}
+    links = {"diagrams": "diagrams.ipynb"}
+    return Labels(parse_string(BIBLIOGRAPHY, "bibtex"), titles, links, "https://example.org")
 
 
 def code(notebook) -> str:
@@ -68,6 +72,40 @@ def test_nothing_of_myst_is_left(name, copies):
         if cell.cell_type == "markdown":
             text = re.sub(r"```.*?```", "", cell.source, flags=re.S)
             assert not re.search(r"^:{3,}|^:\w+:|\{[\w:-]+\}`|^\([\w-]+\)=", text, re.M), text
+
+
+@pytest.mark.parametrize("name", notebooks())
+def test_what_a_copy_links_and_cites_is_there(name, copies):
+    text = "\n".join(c.source for c in copies[name].cells if c.cell_type == "markdown")
+    linked = set(
+        re.findall(r"\]\((?!https?:)([^)]+)\)", re.sub(r"```.*?```", "", text, flags=re.S))
+    )
+    assert linked <= {f"{other}.ipynb" for other in copies}
+    body, _, references = text.partition("## References\n\n")
+    listed = re.findall(r"^- \*\*(.+?) (\d{4})\.\*\*", references, re.M)
+    assert len(listed) == references.count("\n- ") + bool(references)
+    for names, year in listed:
+        assert year in body and names.split()[0] in body
+    assert not re.search(r"\b(\w+) \(\1 \d{4}\)|(\w+ and \w+) \(\2 \d{4}\)", body), "said twice"
+
+
+@pytest.mark.parametrize("name", notebooks())
+def test_the_code_of_a_copy_is_code_and_has_nothing_for_our_tests(name, copies):
+    for cell in copies[name].cells:
+        if cell.cell_type == "code" and "%pip" not in cell.source:
+            ast.parse(cell.source)
+            assert "NBVAL" not in cell.source
+        tags = cell.metadata.get("tags", [])
+        assert cell.metadata.get("jupyter", {}).get("source_hidden", False) == (
+            "hide-input" in tags
+        )
+
+
+@each_chapter
+def test_a_copy_says_where_the_rest_is_and_that_the_set_up_may_be_skipped(name, copies):
+    assert "project of the book: <https://" in copies[name].cells[0].source
+    (set_up,) = [c.source for c in copies[name].cells if "set-up" in c.metadata.get("tags", [])]
+    assert set_up.startswith("# Skip this cell if obce is installed.")
 
 
 @each_chapter
@@ -110,13 +148,16 @@ def test_a_solution_goes_with_its_words_but_not_what_follows(labels):
         new_markdown_cell("The secret."),
         new_code_cell("def f():\n    ### BEGIN SOLUTION\n    return 7\n    ### END SOLUTION\nf()"),
         new_code_cell("plot_of_the_answer()"),
+        new_code_cell("# NBVAL_IGNORE_OUTPUT\nprint('yours:', f())"),
         new_markdown_cell(":::{solution-end}\n:::\n\nAfter it, see {ref}`ex`."),
     ]
     notebook = new_notebook(cells=cells)
     labels.read(notebook, 4)
     texts = [cell.source for cell in student(notebook, labels).cells]
     assert texts[0].startswith("# T\n\n**Exercise 4.1 (Count)**\n\nDo it.")
-    assert texts[1:] == ["def f():\n    ...\nf()", "After it, see Exercise 4.1."]
+    assert texts[0].endswith("in the project of the book: <https://example.org>")
+    kept = ["def f():\n    ...\nf()", "print('yours:', f())"]  # what shows the reader's own answer
+    assert texts[1:] == [*kept, "After it, see Exercise 4.1."]
     assert cells[3].source.count("SOLUTION") == 2, "the original is as it was"
 
 
@@ -153,8 +194,14 @@ def test_a_directive_that_is_never_closed_is_told(labels):
         ("{cite}`two`", "(Gower and Ross 1969)"),
         ("{cite}`many,none`", "(Benítez et al. 2023; none)"),
         ("{cite:t}`two`", "Gower and Ross (1969)"),
-        ("{doc}`diagrams`", "Diagrams as objects"),
-        ("{doc}`there <diagrams>`", "there"),
+        ("Gower and Ross {cite}`two`", "Gower and Ross (1969)"),
+        ("Gower and\nRoss {cite}`two,many`", "Gower and\nRoss (1969; Benítez et al. 2023)"),
+        ("(Benítez and others {cite}`many`)", "(Benítez and others (2023))"),
+        ("Mc Gower and Rosser {cite}`two`", "Mc Gower and Rosser (Gower and Ross 1969)"),
+        ("{doc}`diagrams`", "[Diagrams as objects](diagrams.ipynb)"),
+        ("{doc}`there <diagrams>`", "[there](diagrams.ipynb)"),
+        ("{doc}`status`", "*Status*"),
+        ("{doc}`there <status>`", "there"),
         ("{term}`the cloud <cloud>`", "the cloud"),
         ("{numref}`fig-a`", "Figure 2.1"),
         ("{numref}`picture %s <fig-a>`", "picture 2.1"),
@@ -162,8 +209,10 @@ def test_a_directive_that_is_never_closed_is_told(labels):
         ("{py:func}`~obce.plan`", "`obce.plan`"),
         ("{math}`x^2`", "$x^2$"),
         ("[](fig-a)", "Figure 2.1"),
-        ("[the next](diagrams.ipynb)", "the next"),
+        ("[the next](diagrams.ipynb#part)", "[the next](diagrams.ipynb)"),
+        ("[the state](status.ipynb)", "the state"),
         ("[out](https://example.org/a.md)", "[out](https://example.org/a.md)"),
+        ("{doc}`a <diagrams>` {doc}`b <diagrams>`", "[a](diagrams.ipynb) [b](diagrams.ipynb)"),
         ("```\n{doc}`diagrams`\n```", "```\n{doc}`diagrams`\n```"),
     ],
 )
@@ -175,13 +224,25 @@ def test_roles_become_words(labels, myst, words):
 @pytest.mark.parametrize(
     ("code", "wanted"),
     [
-        ('f"see {{doc}}`diagrams`"', 'f"see Diagrams as objects"'),
-        ('"see {doc}`diagrams`"', '"see Diagrams as objects"'),
+        ('f"see {{doc}}`diagrams`"', 'f"see [Diagrams as objects](diagrams.ipynb)"'),
+        ('"see {doc}`status`"', '"see *Status*"'),
         ('f"`{part}`" if x else f"`{y}`"', 'f"`{part}`" if x else f"`{y}`"'),
     ],
 )
 def test_roles_in_what_code_prints_become_words_and_code_stays(labels, code, wanted):
     assert make_student.ROLE_IN_CODE.sub(labels.role, code) == wanted
+
+
+def test_the_list_of_references_has_all_that_was_cited_once(labels):
+    make_student.words("{cite}`two` and {cite:t}`two`, {cite}`many,unknown`", labels)
+    assert labels.references().split("\n") == [
+        "## References",
+        "",
+        "- **Benítez et al. 2023.** J. Benítez, C. B, and E. D. T. 2023.",
+        "- **Gower and Ross 1969.** John Gower and Gavin Ross. Trees. *Applied Statistics*, 1969."
+        " [doi:10.2307/2346439](https://doi.org/10.2307/2346439).",
+    ]
+    assert labels.references() == "", "each page lists its own"
 
 
 def test_an_unknown_chapter_is_one_clear_line(tmp_path):

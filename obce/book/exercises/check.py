@@ -36,10 +36,13 @@ def say(problem: str | None) -> None:
 def same(given: Any, wanted: Any, tolerance: float) -> bool:
     """Whether both are numbers of one shape and equal but for rounding.
 
-    A row or a column of a matrix counts as a list of numbers, and so does what an iterator gives.
+    A row or a column of a matrix counts as a list of numbers, and so does what an iterator gives;
+    a text is no number, not even "3".
     """
     try:
         given = list(given) if isinstance(given, Iterator) else given
+        if np.asarray(given).dtype.kind in "US":
+            return False
         given, wanted = np.asarray(given, dtype=float), np.asarray(wanted, dtype=float)
     except (TypeError, ValueError):
         return False
@@ -52,8 +55,21 @@ def same(given: Any, wanted: Any, tolerance: float) -> bool:
 
 def show(value: Any) -> str:
     """A value on one line, long arrays shortened."""
-    text = np.array2string(np.asarray(value), precision=4, separator=", ", threshold=12)
+    try:
+        text = np.array2string(np.asarray(value), precision=4, separator=", ", threshold=12)
+    except ValueError:  # lists of unequal lengths are no array
+        text = repr(value)
     return " ".join(text.split())
+
+
+def apart(given: Any, wanted: Any) -> str:
+    """``2 instead of 3``; two that look alike are told with their shapes, or with more digits."""
+    one, other = show(given), show(wanted)
+    if one == other and np.shape(given) != np.shape(wanted):
+        return f"{one} of the shape {np.shape(given)} instead of {np.shape(wanted)}"
+    if one == other:
+        return f"{given!r} instead of {wanted!r}"
+    return f"{one} instead of {other}"
 
 
 def compare_function(
@@ -80,9 +96,7 @@ def compare_function(
         given = list(given) if isinstance(given, Iterator) else given
         expected = wanted(*case)
         if not same(given, expected, tolerance):
-            return say(
-                f"for {arguments} it gives {show(given)} instead of {show(expected)}. {hint}"
-            )
+            return say(f"for {arguments} it gives {apart(given, expected)}. {hint}")
     return say(None)
 
 

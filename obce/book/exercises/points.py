@@ -41,7 +41,10 @@ def deaths_on_a_line(answer: Answer) -> None:
     compare_function(
         answer,
         homology.h0_deaths,
-        [(np.array(numbers),) for numbers in ([1.0, 2, 5], [5.0, 2, 1, 9], [3.0, 3, 1], [-2.0])],
+        [
+            (np.array(numbers),)
+            for numbers in ([1.0, 2, 5], [5.0, 2, 1, 9], [3.0, 3, 1], [0.5, 0.2, 2.0], [-2.0])
+        ],
         hint="Numbers come in any order, equal ones are 0 apart; deaths go from short to long.",
     )
 

@@ -145,6 +145,6 @@ def cut_feed_forward(answer: Answer) -> None:
         if not off < 1e-4:
             return say(
                 f"for {inner} {case} it differs from masking by {off:.2f}. Think of both biases, "
-                "and of the constants."
+                "and of the constants: each is what down reads, after the GELU."
             )
     return say(None)

@@ -39,7 +39,7 @@ def discs(axes: Axes, points: np.ndarray, scale: float) -> None:
         axes.plot(*points[pairs[k]].T, style, color="black", linewidth=width)
     axes.plot(*points.T, "o", color="black", markersize=4, linestyle="none")
     count = len(points) - int(np.sum(merges & (lengths <= scale * (1 + 1e-9))))
-    axes.set_title(f"scale t = {scale:.2f}: {components_text(count)}")
+    axes.set_title(f"t = {scale:.3g}: {components_text(count)}")
     axes.set_aspect("equal")
     axes.margins(0.08)
     axes.set_axis_off()
