@@ -215,6 +215,7 @@ def test_analyze_finetune_and_evaluate(run, dense, folder):
     assert json.loads((folder / "record.json").read_text())["rows_used"] == 40
 
 
+@pytest.mark.long
 def test_the_dense_model_teaches(run, dense, folder):
     out, tuned = folder / "taught", folder / "taught-alone"
     teaching = ("--teacher", "dense", "--hidden-weight", 0.1)
@@ -495,6 +496,7 @@ def test_full_disk_loses_nothing(dense, tmp_path):
     assert process.communicate(timeout=120)[1] == "" and process.returncode == 0
 
 
+@pytest.mark.long
 def test_interrupted_job_goes_on(dense, tmp_path):
     out = tmp_path / "out"
     arguments = job(dense, out, "--level", "light", "--finetune-epochs", 100)

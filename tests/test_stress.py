@@ -57,6 +57,7 @@ def test_jobs_killed_by_one_signal_lose_nothing(name, tmp_path):
     assert counts["kills"] == {name: 3}
 
 
+@pytest.mark.long
 def test_full_disks(tmp_path):
     assert counted("disks", f"hostile.fill_disks(3, 0, {HERE})", tmp_path)["full"] > 0
 

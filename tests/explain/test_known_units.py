@@ -97,6 +97,7 @@ def parity(tokenizer):
     return model.eval(), texts, [("even", "odd")[label] for label in labels]
 
 
+@pytest.mark.long
 def test_parity_is_known_where_it_can_be_known_and_nowhere_else(parity, tokenizer):
     """A value unit of layer 0 sees one token at a time, and parity is independent of each. The most
     that it can follow the label is by one of two tokens being there, like "yes" first or "no"

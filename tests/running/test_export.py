@@ -298,6 +298,7 @@ def test_every_head_has_its_outputs(tiny_config, tokenizer, tmp_path, head):
         np.testing.assert_allclose(found[name].numpy(), expected[name].numpy(), atol=1e-4)
 
 
+@pytest.mark.long
 def test_a_sentence_encoder_gives_its_vectors(run, sentences, tmp_path):
     loaded = obce.load_model()
     status, printed, _ = run("export", "embedded", "--out", tmp_path / "x.onnx", "--quiet")

@@ -393,6 +393,7 @@ def assert_same(found, expected):
         assert found[path] == value, path
 
 
+@pytest.mark.long
 def test_killed_after_each_cell_a_study_ends_as_one_that_was_not(place, finished, tmp_path):
     out = tmp_path / "out"
     seen = {}
