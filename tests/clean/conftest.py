@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tools.toc import notebooks, sample
 
-SAMPLE = 2
+SAMPLE = 1
 
 
 def pages(config) -> list[str]:
