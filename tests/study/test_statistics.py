@@ -16,6 +16,7 @@ from obce.study.measures import (
     rank_correlation,
     unpack,
 )
+from obce.study.report import one_answer
 
 
 def test_divergence_of_two_classes_by_hand():
@@ -110,3 +111,9 @@ def test_distribution_of_draws():
     found = statistics.distribution([1.0, 2.0, 3.0, 6.0])
     assert (found["draws"], found["mean"], found["median"]) == (4, 3.0, 2.5)
     assert found["std"] == pytest.approx(math.sqrt(14 / 3))
+
+
+def test_one_answer_for_all_rows_is_the_most_common_label_or_no_correlation():
+    labels = {"labels": pack(np.array([1, 0, 1, 1]), "int8")}
+    assert one_answer({"task": "mrpc"}, labels) == 0.75
+    assert one_answer({"task": "cola"}, labels) == one_answer({"task": "stsb"}, labels) == 0.0
