@@ -36,6 +36,7 @@ from obce.base import distributed
 from obce.base.checks import check_choice
 from obce.base.devices import evaluating, on_device, pick_device
 from obce.base.files import parse_json, replacing
+from obce.base.records import plain_number
 from obce.base.settings import (
     CLOUD_SCORES,
     CLOUDS,
@@ -489,7 +490,8 @@ def _of_layers(readings: Readings, name: str, options: dict[str, Any]) -> Scores
         for layer in (layer for layer, kind in groups if kind == "value"):
             row = of_pairs(readings, layer, values[layer, "value"])
             values[layer, "query"] = values[layer, "key"] = row
-    about = {"score": name, **options, **readings.info}
+    said = {option: plain_number(each) for option, each in options.items()}
+    about = {"score": name, **said, **readings.info}
     return Scores({group: row.astype(np.float32) for group, row in values.items()}, about)
 
 

@@ -135,6 +135,20 @@ def test_degree_is_at_least_one():
 # Covariances, second order
 
 
+def test_an_infinite_degree_can_be_saved_and_planned(
+    tiny_classifier, tokenizer, sentences, tmp_path
+):
+    """JSON knows no infinity: what is said of the scores is the word."""
+    readings = obce.read(tiny_classifier, tokenizer, sentences)
+    scores = obce.score(readings, "persistence_share", degree=np.inf)
+    scores.save(tmp_path / "scores.safetensors")
+    loaded = obce.Scores.load(tmp_path / "scores.safetensors")
+    assert loaded.info["degree"] == "inf"
+    plan = obce.plan(tiny_classifier, loaded, percentile=50)
+    plan.save(tmp_path / "plan.json")
+    assert obce.Plan.load(tmp_path / "plan.json").info["degree"] == "inf"
+
+
 def test_covariance_of_points_is_numpys():
     points = cloud(2)
     found = readings(points).covariance(GROUP)

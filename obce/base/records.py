@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from obce.base.files import read_json, replacing
+
+
+def plain_number(value: float) -> float | str:
+    """A number as JSON has it, which knows no infinity.
+
+    >>> plain_number(2.0), plain_number(float("inf"))
+    (2.0, 'inf')
+    """
+    return "inf" if value == math.inf else value
 
 
 def save_record(record: dict[str, Any], path: str | os.PathLike) -> None:

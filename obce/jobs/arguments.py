@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obce.base.checks import check_choice, check_ridge
+from obce.base.records import plain_number
 from obce.base.settings import (
     ANALYSIS_TEXTS,
     BATCH_SIZE,
@@ -286,7 +287,9 @@ class Analysis:
 
     def as_record(self, scored: bool) -> dict[str, Any]:
         """The arguments that matter: where nothing is scored, only the repair's length of texts."""
-        return asdict(self) if scored else {"max_length": self.max_length}
+        if not scored:
+            return {"max_length": self.max_length}
+        return asdict(self) | {"degree": plain_number(self.degree)}
 
     def check(self, kinds: Sequence[str] = ()) -> None:
         """Find contradictions before anything is computed; ``kinds`` are those to be cut."""

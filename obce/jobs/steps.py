@@ -6,7 +6,6 @@ the job's records; the folder must be one that all of them see.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -100,7 +99,7 @@ def analysis_arguments(name: str, data: Data, analysis: Analysis) -> dict[str, A
         "model": named(name),
         "model_sha256": contents_sha256(name),
         "data": data.as_record(),
-        "analysis": asdict(analysis),
+        "analysis": analysis.as_record(True),
     }
 
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from obce.base.records import plain_number
 from obce.base.settings import (
     BATCH_SIZE,
     CLOUD_SCORES,
@@ -219,7 +220,7 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return "inf" if value == math.inf else value if isinstance(value, str) else float(value)
+    return value if isinstance(value, str) else plain_number(float(value))
 
 
 NUMBERS = ("degree", "keep_encoder", "floor", "ridge", "again")
