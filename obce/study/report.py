@@ -25,7 +25,9 @@ from obce.tasks import metric_name
 FOUR = ("mrpc", "qqp", "sst2", "stsb")  # those of the best published work: see share_kept
 SHOWN = ("metric", "cloud")  # said without their names, where a score reads them
 # left out of a cell, or of its label, where they are what they are by default
-BY_DEFAULT = ("degree", "covariance", "shuffle", "floor", "heads", "kinds", "again", "teacher")
+BY_DEFAULT = (
+    "degree", "covariance", "shuffle", "floor", "heads", "kinds", "again", "teacher", "order",
+)  # fmt: skip
 BUDGETS = ("keep_encoder", "level")
 BY_CHANCE = "score_seed"
 
@@ -369,31 +371,33 @@ def _claims(labels: Sequence[str], by: Cells) -> list[dict[str, Any]]:
 
 def _chance(labels: Sequence[str], by: Cells, tasks: Sequence[str]) -> dict[str, Any]:
     """Of scores with random draws, the distribution on each task; and the share of the draws that
-    are nearer to the dense model than each other score is."""
+    are nearer to the dense model than each other score is. All of one dense model: the one that
+    most draws were cut from."""
     found: dict[str, Any] = {}
     for label in labels:
         for task in tasks:
-            draws = [
-                cell
-                for (name, run), cells in by.items()
-                if name == label and run.task == task
-                for cell in cells
-            ]
+            runs = {
+                run: cells for (name, run), cells in by.items() if (name, run.task) == (label, task)
+            }
+            if not runs:
+                continue
+            run = max(runs, key=lambda run: len(runs[run]))
+            draws = runs[run]
             if len({cell.record["settings"].get(BY_CHANCE) for cell in draws}) < 2:
                 continue
             values = np.array([cell.divergence for cell in draws])
             found.setdefault(label, {})[task] = {
                 **statistics.distribution(values.tolist()),
+                "seed": run.seed,
+                "dense": draws[0].dense_value,
                 "values": values.tolist(),
                 "metrics": [cell.value for cell in draws],
                 "nearer_than": {
                     other: float(np.mean(values < np.mean([c.divergence for c in each])))
                     for other in labels
-                    if other != label
-                    and (each := [c for (n, run), cs in by.items()
-                                  if n == other and run.task == task for c in cs])
+                    if other != label and (each := by.get((other, run)))
                 },
-            }  # fmt: skip
+            }
     return found
 
 

@@ -63,10 +63,10 @@ def test_sizes_and_scores_name_every_model(axes):
 
 def test_random_plans_of_each_task_stand_in_a_panel(axes):
     def score(value):
-        one = {"value": value, "dense": 0.9, "metric": "accuracy"}
+        one = {"seeds": [0, 1], "value_runs": [0.5, value], "metric": "accuracy"}
         return {"per_task": {"mrpc": one, "rte": one}}
 
-    drawn, few = {"metrics": [0.6, 0.7, 0.7]}, {"metrics": [0.6]}
+    drawn, few = {"metrics": [0.6, 0.7, 0.7], "seed": 1, "dense": 0.9}, {"metrics": [0.6]}
     budget = {
         "chance": {"random": {"mrpc": drawn, "cola": few, "rte": drawn}},
         "scores": {"random": score(0.65), "std": score(0.8)},

@@ -59,7 +59,7 @@ def show(value: Any) -> str:
         text = np.array2string(np.asarray(value), precision=4, separator=", ", threshold=12)
     except ValueError:  # lists of unequal lengths are no array
         text = repr(value)
-    return " ".join(text.split())
+    return " ".join(text.split()).removesuffix(".")  # 1 rather than "1."
 
 
 def apart(given: Any, wanted: Any) -> str:

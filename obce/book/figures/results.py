@@ -68,7 +68,8 @@ def before_and_after(axes: Axes, rows: dict[str, tuple[float, float]], dense: fl
 
 
 def drawn_by_task(budget: Mapping[str, Any], scores: Mapping[str, str], draws: int = 20) -> Figure:
-    """For each task a histogram of random plans' metrics, and some scores' plans as dots.
+    """For each task a histogram of random plans' metrics, and some scores' plans as dots: all
+    of one dense model.
 
     Args:
         budget: one of the ``budgets`` of a study's report.
@@ -81,9 +82,12 @@ def drawn_by_task(budget: Mapping[str, Any], scores: Mapping[str, str], draws: i
     figure = Figure(figsize=(7, 2.7 * rows), layout="constrained")
     for axes, (task, found) in zip(figure.subplots(rows, 2).flat, drawn.items(), strict=False):
         of_task = {label: each["per_task"][task] for label, each in budget["scores"].items()}
-        dots = {name: 100 * of_task[label]["value"] for label, name in scores.items()}
+        dots = {}
+        for label, name in scores.items():
+            values = zip(of_task[label]["seeds"], of_task[label]["value_runs"], strict=True)
+            dots[name] = 100 * dict(values)[found["seed"]]
         chance(axes, [100 * value for value in found["metrics"]], dots)
-        axes.axvline(100 * of_task["random"]["dense"], color="black", linewidth=1, linestyle="--")
+        axes.axvline(100 * found["dense"], color="black", linewidth=1, linestyle="--")
         axes.set_xlabel(f"{NAMES[task]}: {METRICS[of_task['random']['metric']]} (%)")
     return figure
 
