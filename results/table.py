@@ -147,9 +147,17 @@ def readme(text: str) -> str:
 
 def studies() -> None:
     """Of each study with records its report, which the book's pages read: study_NAME.json"""
-    for folder in sorted(path.parent for path in (HERE / "study").glob("*/*-0.json")):
+    for folder in sorted({path.parent for path in (HERE / "study").glob("*/*-0.json")}):
         name = folder.name.replace("-", "_")
-        save_record(short(report_of(folder)), HERE / f"study_{name}.json")
+        report = report_of(folder)
+        if name in BESIDE_THEIR_OWN:
+            for budget in report["budgets"].values():
+                budget["claims"] = []
+        save_record(short(report), HERE / f"study_{name}.json")
+
+
+# Each cell is set beside one other: comparisons of all pairs would be long and say nothing.
+BESIDE_THEIR_OWN = ("choices", "open_choices", "null")
 
 
 if __name__ == "__main__":

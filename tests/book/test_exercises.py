@@ -20,6 +20,7 @@ from scipy.special import expit, log_softmax, logit, softmax
 from scipy.stats import (
     binomtest,
     entropy,
+    gmean,
     linregress,
     pearsonr,
     rankdata,
@@ -615,6 +616,10 @@ WRONG = [
     ),
     ("came_back", lambda dense, before, after: 100 * after / dense, "of what was lost"),
     ("teacher_gradient", lambda s, t, heat: softmax(s / heat) - softmax(t / heat), "One number"),
+    # what the paper leaves open
+    ("effect", lambda default, changed: np.mean(changed / default), "A task on which"),
+    ("fit_texts", lambda n, d: np.polyfit(1 / np.asarray(n, float), d, 1), "First the floor"),
+    ("interaction", lambda t: t[1][1] - t[0][1] - t[1][0] + t[0][0], "Ratios, not differences"),
     # is it the topology?
     ("divergence", lambda dense, small: np.mean((dense - small) ** 2), "The dense probabilities"),
     ("by_chance", lambda draws, observed: np.mean(np.array(draws) < observed), "instead of 0.25"),
@@ -1118,6 +1123,28 @@ RIGHT = {
         lambda s, t, heat: heat * (softmax(s / heat) - softmax(t / heat)),
         lambda s, t, heat: list(heat * (softmax(s / heat) - softmax(t / heat))),
         by_autograd,
+    ],
+    # what the paper leaves open
+    "effect": [
+        lambda default, changed: np.exp(np.mean(np.log(changed) - np.log(default))),
+        lambda default, changed: gmean(np.asarray(changed) / np.asarray(default)),
+        lambda default, changed: (
+            math.prod(c / d for d, c in zip(default, changed, strict=True)) ** (1 / len(default))
+        ),
+        lambda default, changed: gmean(changed) / gmean(default),
+    ],
+    "fit_texts": [
+        lambda n, d: np.polyfit(1 / np.asarray(n, float), d, 1)[::-1],
+        lambda n, d: tuple(np.polynomial.Polynomial.fit(1 / np.asarray(n), d, 1).convert().coef),
+        lambda n, d: np.linalg.lstsq(
+            np.stack([np.ones(len(n)), 1 / np.asarray(n, float)], axis=1), d, rcond=None
+        )[0],
+        lambda n, d: linregress(1 / np.asarray(n, float), d)[1::-1],
+    ],
+    "interaction": [
+        lambda t: (t[1][1] / t[0][1]) / (t[1][0] / t[0][0]),
+        lambda t: np.asarray(t)[1, 1] * t[0][0] / (t[0][1] * t[1][0]),
+        lambda t: float(np.exp(np.diff(np.diff(np.log(t), axis=0), axis=1)).item()),
     ],
     # is it the topology?
     "divergence": [
@@ -1795,6 +1822,31 @@ ALSO_WRONG = {
         lambda s, t, heat: heat**2 * (softmax(s / heat) - softmax(t / heat)),
         lambda s, t, heat: (s - t) / len(s),  # only where the temperature is high
         lambda s, t, heat: heat * (softmax(s) - softmax(t)),
+    ],
+    # what the paper leaves open
+    "effect": [
+        lambda default, changed: np.mean(changed / default),  # the arithmetic mean
+        lambda default, changed: np.mean(changed) / np.mean(default),
+        lambda default, changed: gmean(np.asarray(default) / np.asarray(changed)),  # upside down
+        lambda default, changed: np.mean(np.log(changed / default)),  # no exponential
+        lambda default, changed: np.asarray(changed) / np.asarray(default),  # no mean
+        lambda default, changed: np.median(changed / default),
+    ],
+    "fit_texts": [
+        lambda n, d: np.polyfit(1 / np.asarray(n, float), d, 1),  # the slope first
+        lambda n, d: np.polyfit(n, d, 1)[::-1],  # a line in n
+        lambda n, d: np.polyfit(np.log(n), d, 1)[::-1],
+        lambda n, d: (min(d), (max(d) - min(d)) * min(n)),
+        lambda n, d: (d[-1], (d[0] - d[-1]) / (1 / n[0] - 1 / n[-1])),  # through the ends alone
+        lambda n, d: np.polyfit(1 / np.asarray(n, float), d, 1)[1],  # the floor alone
+    ],
+    "interaction": [
+        lambda t: t[1][1] - t[0][1] - t[1][0] + t[0][0],  # differences
+        lambda t: t[1][1] / t[0][0],
+        lambda t: (t[1][0] / t[0][0]) / (t[1][1] / t[0][1]),  # upside down
+        lambda t: t[1][1] / t[0][1],  # one effect
+        lambda t: np.log(t[1][1] * t[0][0] / (t[0][1] * t[1][0])),  # no exponential
+        lambda t: (t[1][1] / t[0][0]) / (t[1][0] / t[0][1]),
     ],
     # is it the topology?
     "divergence": [

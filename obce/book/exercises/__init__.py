@@ -15,6 +15,7 @@ from obce.book.exercises.cards import (
     superfluous,
     what_a_card_says,
 )
+from obce.book.exercises.choices import effect, fit_texts, interaction
 from obce.book.exercises.holds import f1_of, gradients_of_product, kappa_of, verdict_of
 from obce.book.exercises.large import (
     busiest_process,
@@ -116,6 +117,7 @@ __all__ = [
     "cut_in_both",
     "deaths_on_a_line",
     "divergence",
+    "effect",
     "effective_units",
     "enough_buckets",
     "entropies",
@@ -123,6 +125,7 @@ __all__ = [
     "even_length",
     "expected_false",
     "f1_of",
+    "fit_texts",
     "freed_by",
     "gap_bounds",
     "gap_ratio",
@@ -134,6 +137,7 @@ __all__ = [
     "holm",
     "inner_bar",
     "intensity",
+    "interaction",
     "kappa_of",
     "keep_encoder",
     "kept_blindly",

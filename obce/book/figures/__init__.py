@@ -8,6 +8,7 @@ all its figures.
 from obce.book.figures.atlas import by_share, differences, network
 from obce.book.figures.buckets import buckets_on_a_line, memory_by_tokens, shares_by_buckets
 from obce.book.figures.budgets import budget_slider, kept_by_layer
+from obce.book.figures.choices import along_a_setting, by_level, one_at_a_time, two_by_two
 from obce.book.figures.holds import silence_curves
 from obce.book.figures.layers import dots_with_ranges, layer_table
 from obce.book.figures.milliseconds import predicted_and_measured, roofline
@@ -61,12 +62,14 @@ from obce.plots import DARK, save, scores_by_layer, stages, use_book_style
 
 __all__ = [
     "DARK",
+    "along_a_setting",
     "barcode",
     "before_and_after",
     "bert_layer",
     "beside_random",
     "buckets_on_a_line",
     "budget_slider",
+    "by_level",
     "by_share",
     "chance",
     "cloud_on_a_line",
@@ -96,6 +99,7 @@ __all__ = [
     "method_in_one_picture",
     "network",
     "noise_slider",
+    "one_at_a_time",
     "one_unit_by_another",
     "outputs_and_middles",
     "predicted_and_measured",
@@ -122,6 +126,7 @@ __all__ = [
     "token_bars",
     "token_strips",
     "total_by_power",
+    "two_by_two",
     "two_classes",
     "two_cuts",
     "two_fractions",
