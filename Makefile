@@ -72,7 +72,7 @@ test-built: $(READY)  ## the same, of the book as it was built and printed last
 	$(BIN)/python -m pytest tests/browser --pages $(PAGES) -n auto --maxprocesses 4 --dist loadgroup
 
 test-clean: $(READY)  ## some pages in a new environment that their set-up cells fill; PAGES=all
-	$(BIN)/python -m pytest tests/clean --pages $(PAGES)
+	$(BIN)/python -m pytest tests/clean --pages $(PAGES) $(TESTS)
 
 test-versions: $(READY)  ## the unit tests with the lowest and the newest versions (minutes each)
 	$(BIN)/python -m tools.versions $(VERSIONS) --keep $(KEEP)
@@ -80,7 +80,7 @@ test-versions: $(READY)  ## the unit tests with the lowest and the newest versio
 release-check:  ## everything, before a release: an hour or two
 	$(MAKE) test TESTS=
 	$(MAKE) test-browser PAGES=all
-	$(MAKE) test-clean PAGES=all
+	$(MAKE) test-clean PAGES=all TESTS=
 	$(MAKE) test-versions
 
 bench: $(READY)  ## timed comparisons: records in results/, tables in benchmarks/README.md

@@ -8,7 +8,7 @@ from tools import browser as chromium
 from tools.toc import ROOT, sample, sources
 
 SITE = ROOT / "_build" / "html"
-SAMPLE = 4
+SAMPLE = 3
 
 
 def pytest_collection_modifyitems(config, items):

@@ -148,6 +148,7 @@ def test_student_copy_runs_and_says_not_yet(quick_page, clean, copies):
     assert told.count("Not yet:") == wanted and "Right." not in told
 
 
+@pytest.mark.long
 def test_nbgrader_hands_out_and_grades_an_assignment(clean, tmp_path):
     """The real nbgrader: full marks for right answers, none for a copy that nobody filled in."""
     clean.run(clean.python, "-m", "pip", "install", "--quiet", "nbgrader", "obce[chapters]")
