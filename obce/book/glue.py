@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from obce.book.choices import SIZES as SIZES
+from obce.book.choices import recipe
+
 NAMES = {
     "cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP",
     "mnli": "MNLI", "qnli": "QNLI", "rte": "RTE", "wnli": "WNLI",
 }  # fmt: skip
-SIZES = ("46.5", "31.8")  # % of the encoder
-RECIPE = "second_order loss{}, floor 0, kinds query,key,value,intermediate{}"
 # The sampled tasks are trained again for one epoch, the others for two.
 WAYS = {
-    "repaired": [RECIPE.format("", "")],
-    "labels": [RECIPE.format(f", again {epochs}", "") for epochs in (1, 2)],
-    "teacher": [RECIPE.format(f", again {epochs}", ", teacher dense") for epochs in (1, 2)],
+    "repaired": [recipe()],
+    "labels": [recipe(again=epochs) for epochs in (1, 2)],
+    "teacher": [recipe(again=epochs, teacher="dense") for epochs in (1, 2)],
 }
 RIVALS = {
     "std": "std loss",

@@ -9,7 +9,7 @@ import pytest
 
 from obce.book import choices
 from obce.study.config import load_study
-from obce.study.report import label_of
+from obce.study.report import _usual, label_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,7 +79,7 @@ def test_every_label_is_one_that_the_study_asks_for():
     study = load_study(ROOT / "results/study/open-choices.toml")
     cells = [cell for cells in study.groups.values() for cell in cells]
     settings = [dict(sorted(cell.settings.items())) for cell in cells]  # as in a record
-    usual = study_defaults(settings)
+    usual = _usual(settings)
     asked = {label_of(each, usual) for each in settings}
     wanted = {label for labels in choices.CHOICES.values() for label in labels.values()}
     wanted |= {*choices.by_texts().values(), *choices.by_degree().values()}
@@ -90,13 +90,3 @@ def test_every_label_is_one_that_the_study_asks_for():
     wanted |= {choices.at_levels("random", texts=150), choices.at_levels("random", repair="none")}
     assert wanted <= asked, sorted(wanted - asked)
     assert math.inf in choices.by_degree()
-
-
-def study_defaults(settings: list) -> dict:
-    """What the report takes for usual: the most common value of each setting."""
-    names = {name for each in settings for name in each}
-    found = {}
-    for name in names:
-        values = [each[name] for each in settings if name in each]
-        found[name] = max(dict.fromkeys(values), key=values.count)
-    return found
